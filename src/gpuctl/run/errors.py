@@ -1,0 +1,54 @@
+"""The one error that reaches the operator: what happened, where, the likely cause, and the exact next command."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes; documented, stable."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CHANGES = 3
+    CREDENTIALS = 4
+    LOCKED = 5
+    CHECK_FAILED = 6
+    VERIFY_INCOMPLETE = 7
+    SIGINT = 130
+    SIGTERM = 143
+
+
+class GpuctlError(Exception):
+    """Raised by adapters and phases; rendered once, in the CLI. Any of ``where``, ``cause``, ``next`` may be empty."""
+
+    def __init__(
+        self, what: str, *, where: str = "", cause: str = "", next: str = "", exit_code: Exit = Exit.FAILED
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.cause = cause
+        self.next = next
+        self.exit_code = exit_code
+
+    def lines(self) -> list[str]:
+        """As printed: ``error: ...`` and one indented line for each known part."""
+        parts = (("where", self.where), ("cause", self.cause), ("next", self.next))
+        shown = [f"  {name:<6}  {line}" for name, text in parts for line in text.splitlines()]
+        return [f"error: {self.what}", *shown]
+
+
+class Interrupted(GpuctlError):
+    """A SIGINT or SIGTERM ended the run cleanly; the same command continues."""
+
+    def __init__(self, signal_name: str, doing: str) -> None:
+        code = Exit.SIGTERM if signal_name == "SIGTERM" else Exit.SIGINT
+        super().__init__(
+            f"stopped by {signal_name} while {doing}", next="run the same command again to continue", exit_code=code
+        )
+
+
+class DeadlineExceeded(GpuctlError):
+    """A bounded wait ran out."""

@@ -1,0 +1,305 @@
+"""The resolved spec: what the YAML means, with every default explicit.
+
+Sizes are bytes, durations are seconds, addresses are ``ipaddress`` objects, nodes are expanded one by one.
+Everything is frozen: rendering and judging are functions of these values. ``source`` fields point back into the YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
+
+Role = Literal["control_plane", "worker"]
+Sharing = Literal["none", "time-slicing", "mig"]
+
+
+@dataclass(frozen=True, order=True)
+class SpecPath:
+    """Where in the YAML a thing comes from: ``cluster.yaml:14:3 nodes.pools[0].memory``."""
+
+    file: str
+    line: int
+    column: int
+    field: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """A secret by reference: ``env:NAME``, ``file:PATH`` (absolute after loading) or ``sops:PATH#key.path``."""
+
+    kind: Literal["env", "file", "sops"]
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The cloud image the OS disks are imported from. ``checksum`` is the bare hex digest."""
+
+    os: str
+    url: str
+    checksum_algorithm: Literal["sha256", "sha512"]
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """The LAN of the nodes. ``mtu`` None: the bridge's own."""
+
+    cidr: IPv4Network
+    gateway: IPv4Address
+    api_vip: IPv4Address
+    ingress_vip: IPv4Address | None
+    dns: tuple[IPv4Address, ...]
+    search_domain: str
+    ntp: tuple[str, ...]
+    vlan: int | None
+    mtu: int | None
+    vrrp_router_id: int
+
+
+@dataclass(frozen=True)
+class NodeGpus:
+    """GPUs of one node. ``devices``: PCI addresses on the Proxmox host when the spec names them, else ()."""
+
+    model: str
+    count: int
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taint:
+    """A Kubernetes taint."""
+
+    key: str
+    value: str
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: a VM, a host and a Kubernetes node of this name."""
+
+    name: str
+    role: Role
+    pool: str
+    vm_id: int
+    address: IPv4Address
+    cpus: int
+    memory: int
+    disk: int
+    scratch: int | None
+    gpus: NodeGpus | None
+    labels: tuple[tuple[str, str], ...]
+    taints: tuple[Taint, ...]
+    source: SpecPath
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the node runs a K3s server (API and etcd)."""
+        return self.role == "control_plane"
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """K3s settings that are the same on every node."""
+
+    version: str
+    pod_cidr: IPv4Network
+    service_cidr: IPv4Network
+    cni: Literal["flannel"]
+    flannel_backend: Literal["vxlan", "host-gw", "wireguard-native"]
+    ingress: Literal["traefik", "nginx", "none"]
+    cluster_domain: str
+    max_pods: int
+    snapshot_schedule: str
+    snapshot_retention: int
+    tls_san: tuple[str, ...]
+
+    @property
+    def cluster_dns(self) -> IPv4Address:
+        """The address of the DNS Service: the tenth of the service range, as K3s chooses it."""
+        return self.service_cidr[10]
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How gpuctl logs in to the hosts. Its own key pair lives in the workspace; these keys are added beside it."""
+
+    user: str
+    authorized_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Nfs:
+    """An NFS export used as a storage class. It is external: destroy never touches it."""
+
+    server: IPv4Address
+    path: str
+    storage_class: str
+    default: bool
+
+
+@dataclass(frozen=True)
+class ScratchClass:
+    """The storage class on the nodes' scratch disks, mounted at ``mount``."""
+
+    storage_class: str
+    mount: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    nfs: Nfs | None
+    scratch: ScratchClass | None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Cluster-wide GPU settings."""
+
+    driver: Literal["operator", "preinstalled"]
+    sharing: Sharing
+
+
+@dataclass(frozen=True)
+class Rancher:
+    hostname: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class GitOps:
+    repo: str
+    branch: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A JupyterHub profile."""
+
+    name: str
+    gpus: int
+    cpus: float | None
+    memory: int | None
+    image: str | None
+
+
+@dataclass(frozen=True)
+class JupyterHub:
+    hostname: str
+    auth_kind: Literal["dummy", "oauth", "ldap"]
+    profiles: tuple[Profile, ...]
+    culling_idle: int
+
+
+@dataclass(frozen=True)
+class StoragePools:
+    """Names of Proxmox storages: OS disks, scratch disks, and where images are imported to (content ``import``)."""
+
+    os: str
+    scratch: str
+    images: str
+
+
+@dataclass(frozen=True)
+class Proxmox:
+    """One Proxmox VE server. ``endpoint`` has no path and no trailing slash; ``ca`` is an absolute path or None."""
+
+    endpoint: str
+    ca: str | None
+    token: SecretRef
+    node: str
+    storage: StoragePools
+    bridge: str
+    vm_id_base: int
+    parallelism: int
+
+
+@dataclass(frozen=True)
+class HostCapacity:
+    """What the Proxmox host is said to have, for offline checks. None or missing: not stated."""
+
+    memory: int | None = None
+    reserve: int = 0
+    cpus: int | None = None
+    storage: tuple[tuple[str, int], ...] = ()
+    gpus: int | None = None
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Where things come from when not from the internet. All None on a connected site.
+
+    ``k3s``: base of ``{base}/{version}/k3s`` beside ``sha256sum-amd64.txt`` and ``k3s-airgap-images-amd64.tar``;
+    an http(s) URL or an absolute folder. ``apt``: a one-line apt source. ``terraform_provider``: a filesystem mirror.
+    """
+
+    terraform_provider: str | None = None
+    k3s: str | None = None
+    os_image: Image | None = None
+    apt: str | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where: the Proxmox server, mirrors, and what of it is simulated (printed in every report as it stands)."""
+
+    proxmox: Proxmox
+    host: HostCapacity = field(default_factory=HostCapacity)
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    backend: tuple[tuple[str, str], ...] = ()
+    simulated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A cluster at a site."""
+
+    name: str
+    file: str
+    image: Image
+    network: Network
+    nodes: tuple[Node, ...]
+    kubernetes: Kubernetes
+    ssh: Ssh
+    storage: Storage
+    gpu: Gpu
+    rancher: Rancher | None
+    gitops: GitOps | None
+    jupyterhub: JupyterHub | None
+    protect: bool
+    site: Site
+    probe_image: str
+
+    @property
+    def servers(self) -> tuple[Node, ...]:
+        """Control-plane nodes in spec order; the first is where a new cluster starts."""
+        return tuple(node for node in self.nodes if node.is_server)
+
+    @property
+    def agents(self) -> tuple[Node, ...]:
+        """Worker nodes in spec order."""
+        return tuple(node for node in self.nodes if not node.is_server)
+
+    @property
+    def endpoint_name(self) -> str:
+        """Host part of the Proxmox endpoint, as used in the workspace's name: ``pve.example``."""
+        return self.site.proxmox.endpoint.removeprefix("https://").removeprefix("http://").split(":")[0].split("/")[0]
+
+    def node(self, name: str) -> Node:
+        """The node of this name; KeyError if there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
