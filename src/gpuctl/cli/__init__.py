@@ -1,0 +1,87 @@
+"""The command line: one file per command. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from gpuctl import __version__
+from gpuctl.cli import (
+    apply,
+    destroy,
+    explain,
+    kubeconfig,
+    phase,
+    plan,
+    render,
+    resolve,
+    schema,
+    status,
+    validate,
+    verify,
+)
+from gpuctl.run.errors import Exit, GpuctlError
+
+app = typer.Typer(
+    name="gpuctl",
+    help="One cluster.yaml to a working GPU Kubernetes cluster on Proxmox VE, proven by measurement.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# the order of a first session
+app.command("validate")(validate.command)
+app.command("resolve")(resolve.command)
+app.command("explain")(explain.command)
+app.command("schema")(schema.command)
+app.command("render")(render.command)
+app.command("plan")(plan.command)
+app.command("apply")(apply.command)
+app.command("provision")(phase.provision)
+app.command("bootstrap")(phase.bootstrap)
+app.command("verify")(verify.command)
+app.command("status")(status.command)
+app.command("kubeconfig")(kubeconfig.command)
+app.command("destroy")(destroy.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gpuctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version_flag: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", envvar="GPUCTL_DEBUG", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Options of every command."""
+    os.environ["GPUCTL_DEBUG"] = "1" if debug else ""
+
+
+def main() -> None:
+    """Run the command line; every error is rendered here and nowhere else."""
+    try:
+        app()
+    except GpuctlError as error:
+        if os.environ.get("GPUCTL_DEBUG"):
+            raise
+        print("\n".join([*error.lines(), *(f"  {note}" for note in getattr(error, "__notes__", []))]), file=sys.stderr)
+        sys.exit(int(error.exit_code))
+    except BrokenPipeError:
+        # the reader of our output went away; nothing to tell it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(int(Exit.FAILED))
+    except Exception as error:  # the last resort, so that a bug is one line and not a wall
+        if os.environ.get("GPUCTL_DEBUG"):
+            raise
+        print(f"error: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  cause   a bug in gpuctl\n  next    run again with: gpuctl --debug ... and report it", file=sys.stderr)
+        sys.exit(int(Exit.FAILED))

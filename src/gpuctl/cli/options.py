@@ -1,0 +1,40 @@
+"""Options that several commands share, declared once. Each has an environment variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Spec = Annotated[Path, typer.Argument(help="The cluster's spec.", envvar="GPUCTL_SPEC", show_default=True)]
+Site = Annotated[
+    Path | None,
+    typer.Option("--site", help="A site file that replaces the spec's site block whole.", envvar="GPUCTL_SITE"),
+]
+Output = Annotated[str, typer.Option("--output", "-o", help="text or json.", envvar="GPUCTL_OUTPUT")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the plan without being asked.", envvar="GPUCTL_YES")]
+Replace = Annotated[
+    list[str] | None,
+    typer.Option("--replace", metavar="NODE", help="Consent to replace this node.", envvar="GPUCTL_REPLACE"),
+]
+Remove = Annotated[
+    list[str] | None,
+    typer.Option("--remove", metavar="NODE", help="Consent to remove this node.", envvar="GPUCTL_REMOVE"),
+]
+Junit = Annotated[
+    Path | None, typer.Option("--junit", help="Also write the checks as JUnit XML.", envvar="GPUCTL_JUNIT")
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="ID", help="Only these checks.", envvar="GPUCTL_ONLY")
+]
+Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="ID", help="Not these checks.", envvar="GPUCTL_SKIP")]
+
+DEFAULT_SPEC = Path("cluster.yaml")
+
+
+def is_json(output: str) -> bool:
+    """Whether ``-o json`` was asked; a usage error for anything but text and json."""
+    if output not in ("text", "json"):
+        raise typer.BadParameter(f"{output!r} is not one of: text, json", param_hint="--output")
+    return output == "json"

@@ -1,0 +1,30 @@
+"""gpuctl provision, bootstrap: one phase alone."""
+
+from __future__ import annotations
+
+from gpuctl.cli.apply import run
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Remove, Replace, Site, Spec, Yes
+
+
+def provision(
+    spec: Spec = DEFAULT_SPEC,
+    site: Site = None,
+    yes: Yes = False,
+    replace: Replace = None,
+    remove: Remove = None,
+    output: Output = "text",
+) -> None:
+    """Only the VMs: image, GPU mappings, machines that answer SSH."""
+    run(("provision",), spec, site, yes, replace, remove, output, None, checks=False)
+
+
+def bootstrap(
+    spec: Spec = DEFAULT_SPEC,
+    site: Site = None,
+    yes: Yes = False,
+    replace: Replace = None,
+    remove: Remove = None,
+    output: Output = "text",
+) -> None:
+    """Only Kubernetes: prepared hosts, K3s behind the virtual IP, kubeconfig."""
+    run(("bootstrap",), spec, site, yes, replace, remove, output, None, checks=False)

@@ -1,0 +1,46 @@
+"""gpuctl plan: what apply would do, as far as it can be known; changes nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Remove, Replace, Site, Spec, is_json
+from gpuctl.run.errors import Exit
+
+
+def command(
+    spec: Spec = DEFAULT_SPEC,
+    site: Site = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 3 when changes are pending.", envvar="GPUCTL_DETAILED")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show the differences of each change.")] = False,
+    replace: Replace = None,
+    remove: Remove = None,
+    output: Output = "text",
+) -> None:
+    """Show what apply would change. Observes the live cluster, changes nothing."""
+    from gpuctl import app
+    from gpuctl.context import Consent
+    from gpuctl.report import plan as report
+
+    as_json = is_json(output)
+    consent = Consent(frozenset(replace or ()), frozenset(remove or ()))
+    options = app.Options(spec, site, json=as_json, consent=consent, command="gpuctl plan")
+    started = time.monotonic()
+    with app.session(options, mutates=False) as ctx:
+        if not as_json:
+            print(f"{app.where(ctx.spec)}\n")
+        plans = app.plan(ctx, app.chosen(()))
+    if as_json:
+        app.print_json({"schemaVersion": 1, "cluster": ctx.spec.name, "plans": report.as_json(plans)})
+    else:
+        print("\n".join(report.lines(plans, diffs=diff)))
+        seconds = time.monotonic() - started
+        print(f"\n{report.summary(plans)}; observed in {seconds:.1f} s. Nothing has been changed.", end=" ")
+        print(f"Apply: gpuctl apply{options.rest}" if any(not made.empty for made in plans) else "")
+    if detailed_exitcode and any(not made.empty for made in plans):
+        raise typer.Exit(int(Exit.CHANGES))
