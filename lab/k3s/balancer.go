@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -119,9 +120,7 @@ func (b *balancer) refresh() {
 func (b *balancer) watchHealth() {
 	for ; ; time.Sleep(3 * time.Second) {
 		for _, host := range b.order() {
-			probe, err := net.DialTimeout("tcp", net.JoinHostPort(host, apiPort), 2*time.Second)
-			if err == nil {
-				probe.Close()
+			if alive(host) {
 				continue
 			}
 			b.mutex.Lock()
@@ -135,3 +134,16 @@ func (b *balancer) watchHealth() {
 		}
 	}
 }
+
+// alive asks a server for its pulse: a frozen one still accepts connections.
+func alive(host string) bool {
+	response, err := pinger.Get("https://" + net.JoinHostPort(host, apiPort) + "/ping")
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+var pinger = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+	TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}

@@ -59,7 +59,11 @@ func (c Config) get(key, fallback string) string {
 	return fallback
 }
 
+// list is a repeatable flag; only where K3s splits at commas does the stand-in too.
 func (c Config) list(key string) []string {
+	if key != "disable" && key != "tls-san" {
+		return c.values[key]
+	}
 	var all []string
 	for _, value := range c.values[key] {
 		all = append(all, strings.Split(value, ",")...)
@@ -105,7 +109,7 @@ func loadConfig(role string, arguments []string) Config {
 	sort.Strings(keys)
 	for _, key := range keys {
 		switch {
-		case slices.Contains(acted, key):
+		case slices.Contains(known, key) && slices.Contains(acted, key):
 		case slices.Contains(known, key):
 			fatal("the rehearsal lab does not implement --%s", key)
 		case role == "agent":

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
 	"time"
+
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 )
 
 const (
@@ -23,40 +28,27 @@ type podNetwork struct {
 	routed        map[string]string
 }
 
-type nodeList struct {
-	Items []struct {
-		Metadata struct {
-			Name        string
-			Annotations map[string]string
-		}
-		Spec   struct{ PodCIDR string }
-		Status struct {
-			Addresses []struct{ Type, Address string }
-		}
-	}
-}
-
 func (p *podNetwork) keep() {
 	p.routed = map[string]string{}
+	// the Node authorizer shows a kubelet only its own Node: kube-proxy's identity may list them
+	reader, writer := kubernetesClient(agentDir+"/kubeproxy.kubeconfig"), kubernetesClient(kubeletConfig)
 	for ; ; time.Sleep(2 * time.Second) {
-		if err := p.reconcile(); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		if err := p.reconcile(ctx, reader, writer); err != nil {
 			logf("warning", "pod network: %v", err)
 		}
+		cancel()
 	}
 }
 
-func (p *podNetwork) reconcile() error {
-	output, err := kubectlNode("get", "nodes", "-o", "json")
+func (p *podNetwork) reconcile(ctx context.Context, reader, writer *kubernetes.Clientset) error {
+	nodes, err := reader.CoreV1().Nodes().List(ctx, meta.ListOptions{ResourceVersion: "0"})
 	if err != nil {
-		return fmt.Errorf("%s", strings.TrimSpace(output))
-	}
-	var nodes nodeList
-	if err := json.Unmarshal([]byte(output), &nodes); err != nil {
 		return err
 	}
 	for _, node := range nodes.Items {
-		if node.Metadata.Name == p.node && !p.ready && node.Spec.PodCIDR != "" {
-			if err := p.setUp(node.Spec.PodCIDR); err != nil {
+		if node.Name == p.node && !p.ready && node.Spec.PodCIDR != "" {
+			if err := p.setUp(ctx, writer, node.Spec.PodCIDR); err != nil {
 				return err
 			}
 			p.ready = true
@@ -66,12 +58,12 @@ func (p *podNetwork) reconcile() error {
 		return nil
 	}
 	for _, node := range nodes.Items {
-		if node.Metadata.Name == p.node || node.Spec.PodCIDR == "" {
+		if node.Name == p.node || node.Spec.PodCIDR == "" {
 			continue
 		}
-		address, mac := node.Metadata.Annotations[addressKey], ""
+		address, mac := node.Annotations[addressKey], ""
 		var data struct{ VtepMAC string }
-		if json.Unmarshal([]byte(node.Metadata.Annotations[macKey]), &data) == nil {
+		if json.Unmarshal([]byte(node.Annotations[macKey]), &data) == nil {
 			mac = data.VtepMAC
 		}
 		key := address + " " + mac
@@ -87,7 +79,7 @@ func (p *podNetwork) reconcile() error {
 }
 
 // setUp makes the VTEP, publishes it, and writes the CNI configuration, which makes the node Ready.
-func (p *podNetwork) setUp(cidr string) error {
+func (p *podNetwork) setUp(ctx context.Context, writer *kubernetes.Clientset, cidr string) error {
 	mac, mtu := "", 1500
 	if p.cluster.FlannelBackend == "vxlan" {
 		mtu = 1450
@@ -117,9 +109,13 @@ func (p *podNetwork) setUp(cidr string) error {
 	if err != nil {
 		return err
 	}
-	if output, err := kubectlNode("annotate", "--overwrite", "node", p.node, addressKey+"="+p.address, macKey+"="+string(data),
-		"flannel.alpha.coreos.com/backend-type="+p.cluster.FlannelBackend); err != nil {
-		return fmt.Errorf("annotating the node: %s", output)
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{
+		addressKey: p.address, macKey: string(data), "flannel.alpha.coreos.com/backend-type": p.cluster.FlannelBackend}}})
+	if err != nil {
+		return err
+	}
+	if _, err := writer.CoreV1().Nodes().Patch(ctx, p.node, types.MergePatchType, patch, meta.PatchOptions{}); err != nil {
+		return fmt.Errorf("annotating the node: %w", err)
 	}
 	for _, rule := range [][]string{
 		{"POSTROUTING", "-s", cidr, "-d", p.cluster.ClusterCIDR, "-j", "RETURN"},

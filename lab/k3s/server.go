@@ -59,7 +59,7 @@ func runServer(config Config) {
 	})
 	writeUserKubeconfig(config)
 	applyManifests(config)
-	go supervisor.labelServers()
+	go supervisor.keepServers()
 	go scheduleSnapshots(config)
 	startNode(processes, config, nodeAccess{api: localAPI, supervisor: "https://127.0.0.1:" + apiPort, user: "server", secret: secret})
 	notifyReady()
@@ -168,8 +168,9 @@ func startControlPlane(processes *children, config Config) {
 	arguments := []string{
 		"--etcd-servers=https://127.0.0.1:2379", "--etcd-cafile=" + t + "/etcd/server-ca.crt",
 		"--etcd-certfile=" + t + "/etcd/client.crt", "--etcd-keyfile=" + t + "/etcd/client.key",
-		"--bind-address=127.0.0.1", "--secure-port=6444", "--advertise-address=" + config.nodeIP(), "--advertise-port=" + apiPort,
-		"--endpoint-reconciler-type=lease", "--anonymous-auth=false", "--client-ca-file=" + t + "/client-ca.crt",
+		"--bind-address=127.0.0.1", "--secure-port=6444", "--advertise-address=" + config.nodeIP(),
+		// the API server would publish its own port, which is not the one that is served: see publishServers
+		"--endpoint-reconciler-type=none", "--anonymous-auth=false", "--client-ca-file=" + t + "/client-ca.crt",
 		"--tls-cert-file=" + t + "/serving-kube-apiserver.crt", "--tls-private-key-file=" + t + "/serving-kube-apiserver.key",
 		"--kubelet-client-certificate=" + t + "/client-kube-apiserver.crt", "--kubelet-client-key=" + t + "/client-kube-apiserver.key",
 		"--kubelet-certificate-authority=" + t + "/server-ca.crt", "--kubelet-preferred-address-types=InternalIP",

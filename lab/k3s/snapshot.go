@@ -87,7 +87,8 @@ func snapshotCommand(arguments []string) {
 	switch action {
 	case "save":
 		name := "on-demand"
-		for _, argument := range arguments[1:] {
+		rest := strings.ReplaceAll(strings.Join(arguments[1:], " "), "--name ", "--name=")
+		for _, argument := range strings.Fields(rest) {
 			value, found := strings.CutPrefix(argument, "--name=")
 			if !found {
 				fatal("k3s etcd-snapshot save %s: not part of the rehearsal lab", argument)

@@ -100,9 +100,6 @@ func (s *supervisor) apiProxy() http.Handler {
 			r.Header.Set("X-Remote-User", who.CommonName)
 			r.Header["X-Remote-Group"] = append([]string{"system:authenticated"}, who.Organization...)
 			r.Header.Del("Authorization")
-		} else if r.Header.Get("Authorization") == "" {
-			http.Error(w, `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}`, http.StatusUnauthorized)
-			return
 		}
 		proxy.ServeHTTP(w, r)
 	})
@@ -173,8 +170,8 @@ func (s *supervisor) bootstrap(w http.ResponseWriter, _ *http.Request) {
 // agentConfig is what an agent has to know of the cluster.
 type agentConfig struct {
 	ClusterCIDR, ServiceCIDR, ClusterDNS, ClusterDomain, FlannelBackend string
-	Servers                                                            []string
-	ClientCA                                                           []byte
+	Servers                                                             []string
+	ClientCA                                                            []byte
 }
 
 func (s *supervisor) agentConfig(w http.ResponseWriter, r *http.Request) {
@@ -218,31 +215,6 @@ func (s *supervisor) signNode(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(loadAuthority("server-ca").sign(request.PublicKey, subject{node, nil, []string{node, "localhost"}, []string{"127.0.0.1", address}}))
 	default:
 		http.Error(w, "unknown certificate", http.StatusBadRequest)
-	}
-}
-
-// labelServers keeps the roles on the Node objects of servers and removes the etcd member of a deleted Node, as K3s does.
-func (s *supervisor) labelServers() {
-	seen := map[string]bool{}
-	for ; ; time.Sleep(5 * time.Second) {
-		output, err := kubectlAdmin("get", "nodes", "-o", `jsonpath={range .items[*]}{.metadata.name}{" "}{.metadata.labels.node-role\.kubernetes\.io/etcd}{"\n"}{end}`)
-		if err != nil {
-			continue
-		}
-		current := map[string]bool{}
-		for _, line := range strings.Split(strings.TrimSpace(output), "\n") {
-			name, role, _ := strings.Cut(line, " ")
-			current[name], seen[name] = true, true
-			if name == s.config.nodeName() && role != "true" {
-				_, _ = kubectlAdmin("label", "--overwrite", "node", name, "node-role.kubernetes.io/control-plane=true", "node-role.kubernetes.io/etcd=true")
-			}
-		}
-		for name := range seen {
-			if !current[name] && name != s.config.nodeName() {
-				removeMembersOf(name)
-				delete(seen, name)
-			}
-		}
 	}
 }
 

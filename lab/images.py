@@ -1,0 +1,100 @@
+"""Container images made on the spot: docker-archive tars, as the real K3s air-gap file is one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PAUSE = "docker.io/rancher/mirrored-pause:3.6"
+BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
+COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
+CREATED = "2026-01-01T00:00:00Z"
+
+APPLETS = (
+    "sh ash httpd wget nc sleep cat ls hostname ps ip ping echo env mount nslookup top date id mkdir touch df free true "
+    "false test head tail grep sed awk seq nproc timeout sort uniq wc cut tr rm cp mv chmod sha256sum dd sync xargs printf kill"
+).split()
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of one layer: files by path (with execute permission), links, and its configuration."""
+
+    reference: str
+    files: Mapping[str, bytes]
+    links: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = kind, mode
+    return entry
+
+
+def _layer(image: Image) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for folder in image.folders:
+            tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755))
+        for name, data in image.files.items():
+            entry = _entry(name, tarfile.REGTYPE, 0o755)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+        for name, target in image.links.items():
+            entry = _entry(name, tarfile.SYMTYPE, 0o777)
+            entry.linkname = target
+            tar.addfile(entry)
+    return buffer.getvalue()
+
+
+def archive(path: Path, images: Iterable[Image]) -> None:
+    """Write all images as one docker-archive; same input, same bytes."""
+    manifest = []
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+
+        def add(name: str, data: bytes) -> None:
+            entry = _entry(name, tarfile.REGTYPE, 0o644)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+        for image in images:
+            layer = _layer(image)
+            digest = hashlib.sha256(layer).hexdigest()
+            configuration = json.dumps(
+                {
+                    "architecture": "amd64",
+                    "os": "linux",
+                    "created": CREATED,
+                    "config": image.config,
+                    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+                    "history": [{"created": CREATED}],
+                }
+            ).encode()
+            name = hashlib.sha256(configuration).hexdigest()
+            add(f"{name}.json", configuration)
+            add(f"{digest}/layer.tar", layer)
+            manifest.append({"Config": f"{name}.json", "RepoTags": [image.reference], "Layers": [f"{digest}/layer.tar"]})
+        add("manifest.json", json.dumps(manifest).encode())
+
+
+def packaged(pause: bytes, busybox: bytes, coredns: bytes) -> list[Image]:
+    """The images of the lab's air-gap file, under the names that K3s uses."""
+    passwd = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+    return [
+        Image(PAUSE, {"pause": pause}, config={"Entrypoint": ["/pause"]}),
+        Image(
+            BUSYBOX,
+            {"bin/busybox": busybox, "etc/passwd": passwd},
+            {f"bin/{applet}": "busybox" for applet in APPLETS},
+            ("bin", "etc", "tmp", "root", "www"),
+            {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
+        ),
+        Image(COREDNS, {"coredns": coredns}, config={"Entrypoint": ["/coredns"]}),
+    ]

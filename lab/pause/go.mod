@@ -1,0 +1,3 @@
+module gpuctl.lab/pause
+
+go 1.24.0
