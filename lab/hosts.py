@@ -189,7 +189,7 @@ class Hosts:
         resolv = [f"search {data.search_domain}"] if data.search_domain else []
         kib = machine.memory // 1024
         meminfo = {"MemTotal": kib, "MemFree": kib - 524288, "MemAvailable": kib - 524288, "SwapTotal": 0, "SwapFree": 0}
-        processor = "processor\t: {0}\nphysical id\t: 0\ncore id\t\t: {0}\ncpu cores\t: {1}\nmodel name\t: lab\ncpu MHz\t\t: 2000\n\n"
+        processor = "processor\t: {0}\nphysical id\t: 0\ncore id\t\t: {0}\ncpu cores\t: {1}\nmodel name\t: lab\ncpu MHz\t\t: 2000.000\n\n"
         return {
             "/etc/hostname": f"{machine.name}\n",
             "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # First thing in a host: what a hypervisor, udev and systemd-sysctl would have done. The lab writes /etc/lab.
 set -u
-for controller in /sys/fs/cgroup/*; do mount -o remount,rw "$controller" 2>/dev/null; done
+for controller in /sys/fs/cgroup/*; do [ -d "$controller" ] && [ ! -L "$controller" ] && mount -o remount,bind,rw "$controller" 2>/dev/null; done
 mount --make-rshared /
 # Sysctls that belong to the whole machine are files of this host; they start with the kernel's defaults.
 mkdir -p /run/lab/sysctl

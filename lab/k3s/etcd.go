@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -43,12 +44,14 @@ func etcdClient() (*clientv3.Client, error) {
 	})
 }
 
+var sharedEtcd = sync.OnceValues(etcdClient)
+
+// withEtcd uses the one client of this process; it connects again by itself.
 func withEtcd(ctx context.Context, do func(context.Context, *clientv3.Client) error) error {
-	c, err := etcdClient()
+	c, err := sharedEtcd()
 	if err != nil {
 		return err
 	}
-	defer c.Close()
 	return do(ctx, c)
 }
 

@@ -16,14 +16,14 @@ func encode64(data []byte) string { return base64.StdEncoding.EncodeToString(dat
 
 // children are the components of this process. When one ends, all end, and systemd starts us again: as in K3s.
 type children struct {
-	mutex   sync.Mutex
-	running []*exec.Cmd
-	ended   chan string
-	starts  chan func()
+	mutex    sync.Mutex
+	running  []*exec.Cmd
+	stopping bool
+	starts   chan func()
 }
 
 func newChildren() *children {
-	c := &children{ended: make(chan string, 32), starts: make(chan func())}
+	c := &children{starts: make(chan func())}
 	go func() {
 		// the parent-death signal follows the thread that forked: this one never ends
 		runtime.LockOSThread()
@@ -58,28 +58,29 @@ func (c *children) startWith(environment []string, name string, arguments ...str
 	c.running = append(c.running, command)
 	c.mutex.Unlock()
 	go func() {
-		err := command.Wait()
-		c.ended <- name + ": " + command.ProcessState.String()
-		_ = err
+		_ = command.Wait()
+		c.mutex.Lock()
+		stopping := c.stopping
+		c.mutex.Unlock()
+		if !stopping {
+			c.stop()
+			fatal("%s exited: %s", name, command.ProcessState)
+		}
 	}()
 }
 
-// wait blocks until a component ends (fatal) or we are told to stop (all components are ended, in reverse order).
+// wait blocks until we are told to stop; then all components are ended, in reverse order.
 func (c *children) wait() {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	select {
-	case what := <-c.ended:
-		c.stop()
-		fatal("%s exited", what)
-	case <-stop:
-		c.stop()
-	}
+	<-stop
+	c.stop()
 }
 
 func (c *children) stop() {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
+	c.stopping = true
 	for index := len(c.running) - 1; index >= 0; index-- {
 		_ = c.running[index].Process.Signal(syscall.SIGTERM)
 	}

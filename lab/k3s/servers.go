@@ -11,6 +11,7 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -18,6 +19,7 @@ func kubernetesClient(kubeconfig string) *kubernetes.Clientset {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	must(err, "reading "+kubeconfig)
 	config.Timeout = 10 * time.Second
+	config.WarningHandler = rest.NoWarnings{}
 	clientset, err := kubernetes.NewForConfig(config)
 	must(err, "making a client")
 	return clientset
