@@ -124,9 +124,7 @@ def install_machine_packages() -> None:
     say(f"installing {' '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-qq"], seconds=300, environment=environment)
-    run(
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], seconds=900, environment=environment
-    )
+    run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], seconds=900, environment=environment)
 
 
 def _go() -> str:
@@ -170,7 +168,10 @@ def _k3s() -> Path:
     source = SOURCE / "k3s"
     return (
         _artifact(
-            "k3s", _digest(source, flags), "6 to 10 minutes the first time", lambda w: _go_build(source, w / "k3s", flags)
+            "k3s",
+            _digest(source, flags),
+            "6 to 10 minutes the first time",
+            lambda w: _go_build(source, w / "k3s", flags),
         )
         / "k3s"
     )
@@ -242,9 +243,7 @@ def _prepare_root(root: Path, guest: Path) -> None:
         (units / f"{timer}.timer").symlink_to("/dev/null")
     timesync = units / "systemd-timesyncd.service.d"
     timesync.mkdir()
-    (timesync / "lab.conf").write_text(
-        "[Unit]\nConditionVirtualization=\nConditionCapability=\n", encoding="utf-8"
-    )
+    (timesync / "lab.conf").write_text("[Unit]\nConditionVirtualization=\nConditionCapability=\n", encoding="utf-8")
     (units.parent / "system.conf.d").mkdir(exist_ok=True)
     (units.parent / "system.conf.d/lab.conf").write_text("[Manager]\nDefaultTimeoutStopSec=5s\n", encoding="utf-8")
     for path in (root / "etc/apt/sources.list", *(root / "etc/apt/sources.list.d").glob("*")):

@@ -180,20 +180,26 @@ class Hosts:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         data = machine.cloud_init
-        network.add_host(
-            self._instance, machine.vmid, machine.mac, IPv4Interface(data.address_cidr), data.gateway
-        )
+        network.add_host(self._instance, machine.vmid, machine.mac, IPv4Interface(data.address_cidr), data.gateway)
 
     def _files(self, machine: Machine) -> Mapping[str, str]:
         data = machine.cloud_init
         resolv = [f"search {data.search_domain}"] if data.search_domain else []
         kib = machine.memory // 1024
-        meminfo = {"MemTotal": kib, "MemFree": kib - 524288, "MemAvailable": kib - 524288, "SwapTotal": 0, "SwapFree": 0}
+        meminfo = {
+            "MemTotal": kib,
+            "MemFree": kib - 524288,
+            "MemAvailable": kib - 524288,
+            "SwapTotal": 0,
+            "SwapFree": 0,
+        }
         processor = "processor\t: {0}\nphysical id\t: 0\ncore id\t\t: {0}\ncpu cores\t: {1}\nmodel name\t: lab\ncpu MHz\t\t: 2000.000\n\n"
         return {
             "/etc/hostname": f"{machine.name}\n",
             "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n",
-            "/etc/resolv.conf": "".join(f"{line}\n" for line in [*resolv, *(f"nameserver {n}" for n in data.nameservers)]),
+            "/etc/resolv.conf": "".join(
+                f"{line}\n" for line in [*resolv, *(f"nameserver {n}" for n in data.nameservers)]
+            ),
             "/etc/lab/seed": f"SEED_USER={shlex.quote(data.user)}\n",
             "/etc/lab/authorized_keys": "".join(f"{key}\n" for key in data.ssh_keys),
             "/etc/lab/disks": "".join(f"{name} {device}\n" for name, device in self._disks(machine)),

@@ -80,7 +80,9 @@ def archive(path: Path, images: Iterable[Image]) -> None:
             name = hashlib.sha256(configuration).hexdigest()
             add(f"{name}.json", configuration)
             add(f"{digest}/layer.tar", layer)
-            manifest.append({"Config": f"{name}.json", "RepoTags": [image.reference], "Layers": [f"{digest}/layer.tar"]})
+            manifest.append(
+                {"Config": f"{name}.json", "RepoTags": [image.reference], "Layers": [f"{digest}/layer.tar"]}
+            )
         add("manifest.json", json.dumps(manifest).encode())
 
 

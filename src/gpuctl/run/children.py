@@ -50,15 +50,15 @@ def alive(workspace: Workspace) -> list[tuple[int, int, str]]:
 
 
 @contextmanager
-def recorded(workspace: Workspace, process: subprocess.Popen[str], name: str) -> Iterator[None]:
-    """Keep a record of the child while the block runs."""
-    started = start_time(process.pid)
+def recorded(workspace: Workspace, pid: int, name: str) -> Iterator[None]:
+    """Keep a record of the child while the block runs, and beyond it while the child does."""
+    started = start_time(pid)
     if started is not None:
-        _record(workspace, [*alive(workspace), (process.pid, started, name)])
+        _record(workspace, [*alive(workspace), (pid, started, name)])
     try:
         yield
     finally:
-        _record(workspace, [entry for entry in alive(workspace) if entry[0] != process.pid])
+        _record(workspace, alive(workspace))
 
 
 def settle(workspace: Workspace, deadline: Deadline, say: Callable[[str], None]) -> None:

@@ -1,0 +1,44 @@
+"""The site file: how the lab looks to gpuctl, an air-gapped site like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from lab.paths import API_PORT, MIRROR_PORT, SERVICE_ADDRESS, Instance
+
+MIRROR = f"http://{SERVICE_ADDRESS}:{MIRROR_PORT}"
+NODE = "pve"
+SIMULATED = (
+    "hypervisor (emulated Proxmox VE API; a VM is a systemd-nspawn host on this machine's kernel)",
+    "Terraform provider bpg/proxmox (stand-in with the real one's schema)",
+    "K3s (stand-in command over the real Kubernetes components, etcd and containerd)",
+    "GPUs (PCI inventory only)",
+    "cloud-init and guest agent (stand-ins)",
+)
+
+
+def content(instance: Instance, os_image_sha256: str, inventory: dict[str, Any]) -> str:
+    """The YAML. ``inventory`` is the ``host`` block: what the emulated server is said to have."""
+    site = {
+        "proxmox": {
+            "endpoint": f"https://{SERVICE_ADDRESS}:{API_PORT}",
+            "ca": f"file:{instance.root}/pve-ca.pem",
+            "token": f"file:{instance.root}/pve-token",
+            "node": NODE,
+            "storage": {"os": "local-lvm", "scratch": "nvme", "images": "local"},
+            "bridge": "vmbr0",
+        },
+        "host": inventory,
+        "mirrors": {
+            "terraform_provider": str(instance.root / "providers"),
+            "k3s": f"{MIRROR}/k3s",
+            "apt": f"deb [trusted=yes] {MIRROR}/apt ./",
+            "os_image": {"url": f"{MIRROR}/image/debian-12.qcow2", "checksum": f"sha256:{os_image_sha256}"},
+        },
+        "simulated": list(SIMULATED),
+    }
+    return f"# Written by the rehearsal lab {instance.name!r}: pass it as --site\n" + yaml.safe_dump(
+        site, sort_keys=False, width=200
+    )

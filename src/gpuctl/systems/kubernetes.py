@@ -1,0 +1,180 @@
+"""The Kubernetes API through the cluster's virtual IP, with the workspace's kubeconfig. Objects are plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuctl.run.deadline import Deadline
+from gpuctl.run.errors import Exit, GpuctlError
+
+if TYPE_CHECKING:
+    from gpuctl.context import Context
+
+SECONDS = 15
+PAGE = 500
+
+
+class Kubernetes:
+    """Every call has a timeout and raises GpuctlError only. ``server`` overrides the kubeconfig's address."""
+
+    def __init__(self, kubeconfig: Path, server: str = "") -> None:
+        self._kubeconfig = kubeconfig
+        self._server = server
+        self._client: Any = None
+
+    @classmethod
+    def of(cls, ctx: Context) -> Kubernetes:
+        return cls(ctx.workspace.kubeconfig)
+
+    def at(self, server: str) -> Kubernetes:
+        """The same cluster through another address (``https://10.0.0.11:6443``)."""
+        return Kubernetes(self._kubeconfig, server)
+
+    def api(self) -> Any:
+        """The client (``kubernetes.client.ApiClient``)."""
+        if self._client is None:
+            self._client = self._new_client()
+        return self._client
+
+    def _new_client(self) -> Any:
+        from kubernetes import client, config
+        from kubernetes.config.config_exception import ConfigException
+
+        configuration = client.Configuration()
+        try:
+            config.load_kube_config(str(self._kubeconfig), client_configuration=configuration)
+        except (ConfigException, OSError) as error:
+            raise GpuctlError(
+                "there is no usable kubeconfig in the workspace",
+                where=str(self._kubeconfig),
+                cause=str(error),
+                next="gpuctl bootstrap",
+            ) from error
+        if self._server:
+            configuration.host = self._server
+        # the client would repeat a request three times by itself, past our own deadlines
+        configuration.retries = False
+        configuration.proxy = None
+        return client.ApiClient(configuration)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """All Node objects."""
+        return self.list("/api/v1/nodes")
+
+    def list(self, path: str, **query: object) -> list[dict[str, Any]]:
+        """Every item of a collection, page by page."""
+        items: list[dict[str, Any]] = []
+        following = ""
+        while True:
+            answer = self.get(path, limit=PAGE, **query, **({"continue": following} if following else {}))
+            items += answer["items"]
+            following = (answer.get("metadata") or {}).get("continue", "")
+            if not following:
+                return items
+
+    def get(self, path: str, **query: object) -> Any:
+        """Parsed JSON of any API path, or text for the paths that answer text (/readyz)."""
+        return self._call("GET", path, query=query)
+
+    def post(self, path: str, body: object) -> Any:
+        return self._call("POST", path, body=body)
+
+    def patch(self, path: str, body: object) -> Any:
+        """Strategic merge patch."""
+        return self._call("PATCH", path, body=body, content="application/strategic-merge-patch+json")
+
+    def delete(self, path: str) -> None:
+        """Delete; already gone is fine."""
+        try:
+            self._call("DELETE", path)
+        except GpuctlError as error:
+            if getattr(error, "status", None) != 404:
+                raise
+
+    def exec(self, namespace: str, pod: str, command: Sequence[str], *, deadline: Deadline) -> str:
+        """Standard output and error of a command in a pod's first container, to its end or the deadline."""
+        from kubernetes import client
+        from kubernetes.stream import stream
+
+        # stream() changes the client it is given, so it gets one of its own
+        own = self._new_client()
+        with self.translate(f"exec in {namespace}/{pod}"):
+            socket = stream(
+                client.CoreV1Api(own).connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                command=list(command),
+                stdin=False,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _preload_content=False,
+                _request_timeout=SECONDS,
+            )
+            said = ""
+            try:
+                while socket.is_open() and not deadline.expired and not deadline.stop.is_set():
+                    socket.update(timeout=min(1.0, deadline.left or 0.1))
+                    said += socket.read_all()
+                said += socket.read_all()
+            finally:
+                socket.close()
+        deadline.check(where=f"pod {namespace}/{pod}")
+        return said
+
+    def _call(
+        self, method: str, path: str, *, query: dict[str, object] | None = None, body: object = None, content: str = ""
+    ) -> Any:
+        headers = {"Accept": "application/json", **({"Content-Type": content} if content else {})}
+        with self.translate(f"{method} {path}"):
+            data, _, _ = self.api().call_api(
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                response_type="object",
+                auth_settings=["BearerToken"],
+                _request_timeout=SECONDS,
+            )
+        return data
+
+    @contextmanager
+    def translate(self, what: str = "") -> Iterator[None]:
+        """Turn the client's errors into ours; the error of an answer carries its code as ``status``."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        where = f"{self._server or 'the API VIP'} ({what})"
+        try:
+            yield
+        except ApiException as error:
+            text = _message(error)
+            refused = error.status in (401, 403)
+            made = GpuctlError(
+                f"the Kubernetes API refused: {error.status} {text}",
+                where=where,
+                next="gpuctl bootstrap fetches a fresh kubeconfig" if refused else "",
+                exit_code=Exit.CREDENTIALS if refused else Exit.FAILED,
+            )
+            made.status = error.status  # type: ignore[attr-defined]
+            raise made from error
+        except (HTTPError, OSError) as error:
+            raise GpuctlError(
+                "the Kubernetes API does not answer",
+                where=where,
+                cause=" ".join(str(error).split())[-300:],
+                next="gpuctl status; gpuctl bootstrap repairs the servers",
+            ) from error
+
+
+def _message(error: Any) -> str:
+    import json
+
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.reason or "no reason given")

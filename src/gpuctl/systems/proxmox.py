@@ -1,0 +1,337 @@
+"""The Proxmox VE API: typed readers, and the few deletions that prove a destroy. Terraform makes everything else.
+
+Facts about routes and privileges: https://pve.proxmox.com/pve-docs/api-viewer/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gpuctl.run.deadline import Deadline
+from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.run.secrets import read_secret
+from gpuctl.spec.resolved import Proxmox as Settings
+
+if TYPE_CHECKING:
+    from gpuctl.context import Context
+
+SECONDS = 20
+TOKEN = re.compile(r"[^@!=\s]+@[^@!=\s]+![^@!=\s]+=[^=\s]+")
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VM of the server, any node. ``status``: running or stopped."""
+
+    vmid: int
+    name: str
+    node: str
+    status: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PciMapping:
+    """A PCI resource mapping; ``paths`` on our node (``0000:17:00.0``), ``errors`` what Proxmox finds wrong there."""
+
+    name: str
+    comment: str
+    paths: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, order=True)
+class Card:
+    """An NVIDIA card of the host. ``id`` and ``subsystem_id`` as ``10de:20b5``."""
+
+    path: str
+    id: str
+    subsystem_id: str
+    iommu_group: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """A storage of our node. ``free`` in bytes."""
+
+    name: str
+    active: bool
+    content: frozenset[str]
+    free: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume: its id (``local-lvm:vm-9011-disk-0``), its VM if it belongs to one, its bytes."""
+
+    volid: str
+    vmid: int | None
+    size: int
+
+
+def token_of(ctx: Context) -> str:
+    """``user@realm!name=secret``, read and known to the redactor. GpuctlError (exit 4) when it has another shape."""
+    ref = ctx.spec.site.proxmox.token
+    token = read_secret(ref, ctx.redactor)
+    if not TOKEN.fullmatch(token):
+        raise GpuctlError(
+            f"the Proxmox token from {ref} has the wrong shape",
+            cause="expected user@realm!tokenname=secret",
+            next="pveum user token add USER@pve NAME --privsep 0 on the Proxmox host prints one",
+            exit_code=Exit.CREDENTIALS,
+        )
+    ctx.redactor.add(token.partition("=")[2])
+    return token
+
+
+class Proxmox:
+    """One server. Every call has a timeout and raises GpuctlError only."""
+
+    def __init__(self, settings: Settings, token: str) -> None:
+        self._settings = settings
+        self._token = token
+        self._client: Any = None
+
+    @classmethod
+    def of(cls, ctx: Context) -> Proxmox:
+        return cls(ctx.spec.site.proxmox, token_of(ctx))
+
+    # --- readers
+
+    def version(self) -> str:
+        """``9.0.10``."""
+        return str(self._get("version")["version"])
+
+    def permissions(self) -> dict[str, frozenset[str]]:
+        """Privileges of our token by path, as the server resolves them."""
+        found: Mapping[str, Mapping[str, int]] = self._get("access/permissions")
+        # a value of 0 means granted but not passed on to paths below; granted all the same
+        return {path: frozenset(privileges) for path, privileges in found.items()}
+
+    def node_online(self) -> bool | None:
+        """Whether our node is online; None when the server knows no such node."""
+        for node in self._get("nodes"):
+            if node["node"] == self._settings.node:
+                return bool(node.get("status") == "online")
+        return None
+
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(sorted(str(node["node"]) for node in self._get("nodes")))
+
+    def node_memory(self) -> int:
+        """Bytes of memory of our node."""
+        return int(self._get(f"nodes/{self._settings.node}/status")["memory"]["total"])
+
+    def vms(self) -> list[Vm]:
+        """Every VM that the token may see."""
+        return [
+            Vm(
+                int(entry["vmid"]),
+                str(entry.get("name", "")),
+                str(entry["node"]),
+                str(entry.get("status", "unknown")),
+                tuple(sorted(filter(None, re.split("[;, ]", str(entry.get("tags", "")))))),
+            )
+            for entry in self._get("cluster/resources", type="vm")
+            if entry.get("type", "qemu") == "qemu"
+        ]
+
+    def config(self, vmid: int, node: str = "") -> dict[str, str]:
+        """A VM's configuration as it is (what is pending is not in it), values as text."""
+        found = self._get(f"nodes/{node or self._settings.node}/qemu/{vmid}/config", current=1)
+        return {str(key): str(value) for key, value in found.items()}
+
+    def mappings(self) -> dict[str, PciMapping]:
+        """PCI mappings by name."""
+        made = {}
+        for entry in self._get("cluster/mapping/pci", **{"check-node": self._settings.node}):
+            maps = entry.get("map", [])
+            rows = [_properties(row) for row in ([maps] if isinstance(maps, str) else maps)]
+            paths = tuple(row.get("path", "") for row in rows if row.get("node") == self._settings.node)
+            errors = tuple(str(c["message"]) for c in entry.get("checks", ()) if c.get("severity") == "error")
+            name = str(entry["id"])
+            made[name] = PciMapping(name, str(entry.get("description", "")), paths, errors)
+        return made
+
+    def cards(self) -> list[Card]:
+        """The NVIDIA display and 3D controllers of our node, by path."""
+        found = []
+        for device in self._get(f"nodes/{self._settings.node}/hardware/pci"):
+            vendor, display = _hex(device.get("vendor")), _hex(device.get("class"))
+            if vendor != "10de" or not display.startswith("03"):
+                continue
+            subsystem = f"{_hex(device.get('subsystem_vendor'))}:{_hex(device.get('subsystem_device'))}"
+            found.append(
+                Card(
+                    str(device["id"]),
+                    f"{vendor}:{_hex(device.get('device'))}",
+                    subsystem,
+                    int(device.get("iommugroup", -1)),
+                    str(device.get("device_name", "NVIDIA card")),
+                )
+            )
+        return sorted(found)
+
+    def stores(self) -> dict[str, Store]:
+        """Storages of our node by name."""
+        return {
+            str(entry["storage"]): Store(
+                str(entry["storage"]),
+                bool(entry.get("active", 1)) and bool(entry.get("enabled", 1)),
+                frozenset(str(entry.get("content", "")).split(",")),
+                int(entry.get("avail", 0)),
+                int(entry.get("total", 0)),
+            )
+            for entry in self._get(f"nodes/{self._settings.node}/storage")
+        }
+
+    def volumes(self, store: str) -> list[Volume]:
+        """What is on a storage."""
+        return [
+            Volume(str(v["volid"]), int(v["vmid"]) if v.get("vmid") else None, int(v.get("size", 0)))
+            for v in self._get(f"nodes/{self._settings.node}/storage/{store}/content")
+        ]
+
+    def bridges(self) -> frozenset[str]:
+        """Names of the node's bridges (Linux, OVS and SDN vnets)."""
+        found = self._get(f"nodes/{self._settings.node}/network", type="any_bridge")
+        return frozenset(str(entry["iface"]) for entry in found)
+
+    def ping_agent(self, vmid: int) -> bool:
+        """Whether the guest agent of the VM answers."""
+        try:
+            with self._translated("agent ping"):
+                self._api().nodes(self._settings.node).qemu(vmid).agent("ping").post()
+        except GpuctlError:
+            return False
+        return True
+
+    # --- deletions, for what Terraform's state does not know
+
+    def delete_volume(self, volid: str, deadline: Deadline) -> None:
+        """Delete an image or a disk nobody owns any more."""
+        store = volid.split(":")[0]
+        with self._translated(f"delete {volid}"):
+            task = self._api().nodes(self._settings.node).storage(store).content(volid).delete()
+        self._finish(task, deadline, f"deleting {volid}")
+
+    def delete_mapping(self, name: str) -> None:
+        with self._translated(f"delete mapping {name}"):
+            self._api().cluster.mapping.pci(name).delete()
+
+    def delete_vm(self, vmid: int, deadline: Deadline) -> None:
+        """Stop and delete a VM with its disks. Callers have proven that it is ours."""
+        node = self._api().nodes(self._settings.node)
+        with self._translated(f"stop VM {vmid}"):
+            running = node.qemu(vmid).status.current.get()["status"] == "running"
+            stopping = node.qemu(vmid).status.stop.post() if running else None
+        self._finish(stopping, deadline, f"stopping VM {vmid}")
+        with self._translated(f"delete VM {vmid}"):
+            task = node.qemu(vmid).delete(**{"purge": 1, "destroy-unreferenced-disks": 1})
+        self._finish(task, deadline, f"deleting VM {vmid}")
+
+    def _finish(self, task: object, deadline: Deadline, what: str) -> None:
+        if not isinstance(task, str) or not task.startswith("UPID:"):
+            return
+        node = task.split(":")[1]
+        for _ in deadline.ticks(0.5):
+            status = self._get(f"nodes/{node}/tasks/{task}/status")
+            if status.get("status") == "stopped":
+                if status.get("exitstatus") != "OK":
+                    raise GpuctlError(f"{what} failed: {status.get('exitstatus')}", where=f"Proxmox task {task}")
+                return
+        raise GpuctlError(f"{what}: not done within {deadline.seconds:.0f} s", where=f"Proxmox task {task}")
+
+    # --- the client
+
+    def _api(self) -> Any:
+        if self._client is None:
+            from proxmoxer import ProxmoxAPI
+
+            address = self._settings.endpoint.removeprefix("https://")
+            host, _, port = address.partition(":")
+            user, _, rest = self._token.partition("!")
+            name, _, secret = rest.partition("=")
+            self._client = ProxmoxAPI(
+                host,
+                port=int(port or 8006),
+                user=user,
+                token_name=name,
+                token_value=secret,
+                verify_ssl=self._settings.ca or True,
+                timeout=SECONDS,
+            )
+        return self._client
+
+    def _get(self, path: str, **query: object) -> Any:
+        with self._translated(f"GET /{path}"):
+            return self._api()(path).get(**query)
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        import requests
+        from proxmoxer.core import AuthenticationError, ResourceException
+
+        where = f"{self._settings.endpoint} ({what})"
+        try:
+            yield
+        except ResourceException as error:
+            detail = " ".join(str(error.content or error.errors or "").split())
+            raise _refusal(int(error.status_code), f"{error.status_message} {detail}".strip(), where) from error
+        except AuthenticationError as error:
+            raise _refusal(401, str(error), where) from error
+        except requests.exceptions.SSLError as error:
+            raise GpuctlError(
+                "the Proxmox API's certificate is not trusted",
+                where=where,
+                cause=_innermost(error),
+                next="set site.proxmox.ca to the server's CA (file:./pve-ca.pem; /etc/pve/pve-root-ca.pem on the host)",
+                exit_code=Exit.CREDENTIALS,
+            ) from error
+        except (requests.exceptions.RequestException, OSError) as error:
+            raise GpuctlError(
+                "the Proxmox API does not answer",
+                where=where,
+                cause=_innermost(error),
+                next="check site.proxmox.endpoint and the network to it (curl -k ENDPOINT)",
+            ) from error
+
+
+def _refusal(status: int, text: str, where: str) -> GpuctlError:
+    if status == 401:
+        return GpuctlError(
+            "the Proxmox API refuses the token",
+            where=where,
+            cause=f"401 {text}: the token is wrong, was revoked or has expired",
+            next="make a new one (pveum user token add ...) and put it where site.proxmox.token points",
+            exit_code=Exit.CREDENTIALS,
+        )
+    if status == 403:
+        return GpuctlError(
+            "the token lacks a privilege",
+            where=where,
+            cause=f"403 {text}",
+            next="grant it on the Proxmox host; docs/getting-started.md has the least-privilege role",
+            exit_code=Exit.CREDENTIALS,
+        )
+    return GpuctlError(f"the Proxmox API refused: {status} {text}", where=where)
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return str(error) or type(error).__name__
+
+
+def _properties(row: str) -> dict[str, str]:
+    return dict(part.partition("=")[::2] for part in row.split(","))
+
+
+def _hex(value: object) -> str:
+    return str(value or "").removeprefix("0x").lower()
