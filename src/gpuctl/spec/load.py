@@ -1,0 +1,115 @@
+"""Read a spec: positions kept, every finding at once, nothing raised but for a file that cannot be read at all."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.spec.document import Document, Loc, dotted, parse
+from gpuctl.spec.findings import Finding
+from gpuctl.spec.model import Cluster
+from gpuctl.spec.resolve import resolve
+from gpuctl.spec.resolved import Resolved, SpecPath
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """``resolved`` is None when the spec cannot be understood; with error findings it must not be used."""
+
+    resolved: Resolved | None
+    findings: tuple[Finding, ...]
+
+
+def load(path: Path, site: Path | None = None) -> Loaded:
+    """The spec, with its site block replaced whole by the file ``site`` when given. GpuctlError: unreadable file."""
+    document = parse(_read(path), str(path))
+    other = parse(_read(site), str(site)) if site else None
+    findings = [*document.findings, *(other.findings if other else ())]
+    value = document.value
+    if not isinstance(value, dict):
+        if not findings:
+            document.refuse((), "SPEC-01", "a spec is a mapping of keys", "see examples/homelab.yaml")
+        return Loaded(None, tuple(sorted([*document.findings, *(other.findings if other else ())])))
+    if other is not None:
+        value = {**value, "site": other.value}
+
+    def at(loc: Loc, *, key: bool = False) -> SpecPath:
+        if other is not None and loc[:1] == ("site",):
+            inner = other.at(loc[1:], key=key)
+            return SpecPath(inner.file, inner.line, inner.column, dotted(loc))
+        return document.at(loc, key=key)
+
+    try:
+        cluster = Cluster.model_validate(value)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            found = _finding(problem, value, at)
+            # a trap's own finding says more than the type error that follows from it
+            if not any(f.at.line == found.at.line and f.at.column == found.at.column for f in findings):
+                findings.append(found)
+        return Loaded(None, tuple(sorted(findings)))
+    resolved = resolve(cluster, at, (site or path).resolve().parent)
+    from gpuctl.spec import rules
+
+    findings += rules.judge(resolved, cluster, at)
+    return Loaded(resolved, tuple(sorted(findings)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GpuctlError(
+            f"there is no {path}",
+            next="name the spec: gpuctl COMMAND FILE (examples/homelab.yaml is a start)",
+            exit_code=Exit.USAGE,
+        ) from None
+    except UnicodeDecodeError as error:
+        raise GpuctlError(f"{path} is not UTF-8 text", cause=str(error), exit_code=Exit.USAGE) from error
+    except (OSError, ValueError) as error:
+        raise GpuctlError(f"cannot read {path}: {error}", exit_code=Exit.USAGE) from error
+
+
+def _finding(problem: Any, value: Any, at: Any) -> Finding:
+    loc: Loc = tuple(problem["loc"])
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        known = _fields_at(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), known, 1)
+        fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return Finding(at(loc, key=True), "error", "SPEC-04", f"unknown key {loc[-1]!r}", fix)
+    if kind == "missing":
+        return Finding(at(loc), "error", "SPEC-05", "this key is missing", f"see gpuctl explain {_general(loc)}")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return Finding(at(loc), "error", "SPEC-06", message, f"see gpuctl explain {_general(loc)}")
+
+
+def _general(loc: Loc) -> str:
+    return ".".join(str(part) for part in loc if isinstance(part, str))
+
+
+def _fields_at(loc: Loc) -> list[str]:
+    """Keys of the model at a place in the spec."""
+    from typing import get_args
+
+    here: Any = Cluster
+    for part in loc:
+        if isinstance(part, str) and isinstance(here, type) and issubclass(here, BaseModel):
+            annotation = next(
+                (f.annotation for n, f in here.model_fields.items() if part in (n, f.alias)), None
+            )
+            candidates: list[Any] = [annotation]
+            here = None
+            while candidates:
+                candidate = candidates.pop()
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    here = candidate
+                candidates += get_args(candidate)
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        return [field.alias or name for name, field in here.model_fields.items()]
+    return []

@@ -1,0 +1,293 @@
+"""The shape of cluster.yaml. Descriptions and defaults here are what explain, schema and the reference show."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from gpuctl.spec import units
+from gpuctl.spec.resolved import SecretRef
+
+
+def _secret(value: object) -> SecretRef:
+    kind, _, rest = str(value).partition(":")
+    if not isinstance(value, str) or kind not in ("env", "file", "sops") or not rest:
+        # the value may be the secret itself: it is not repeated
+        raise ValueError("a secret is given by reference, never literally: env:NAME, file:PATH or sops:PATH#key")
+    return SecretRef(kind, rest)  # type: ignore[arg-type]
+
+
+def _cidr(value: object) -> IPv4Network:
+    if not isinstance(value, str) or "/" not in value:
+        raise ValueError(f"{value!r} is not a network; write it like 10.0.0.0/24")
+    try:
+        return IPv4Network(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a network: {error}") from None
+
+
+def _address(value: object) -> IPv4Address:
+    try:
+        return IPv4Address(value) if isinstance(value, str) else IPv4Address("")
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IPv4 address; write it like 10.0.0.10") from None
+
+
+def _addresses(value: object) -> tuple[IPv4Address, ...]:
+    if isinstance(value, list):
+        return tuple(address for part in value for address in _addresses(part))
+    first, dash, last = str(value).partition("-")
+    low = _address(first.strip())
+    if not dash:
+        return (low,)
+    high = _address(last.strip())
+    if not 0 <= int(high) - int(low) < 4096:
+        raise ValueError(f"{value!r} is not a range of at most 4096 addresses; write it like 10.0.0.11-10.0.0.13")
+    return tuple(IPv4Address(number) for number in range(int(low), int(high) + 1))
+
+
+def _checksum(value: object) -> tuple[str, str]:
+    kind, _, digest = str(value).partition(":")
+    length = {"sha256": 64, "sha512": 128}.get(kind)
+    if length is None or len(digest) != length or set(digest.lower()) - set("0123456789abcdef"):
+        raise ValueError("a checksum is sha256: with 64 or sha512: with 128 hex digits")
+    return kind, digest.lower()
+
+
+def _taint(value: object) -> tuple[str, str, str]:
+    pair, _, effect = str(value).rpartition(":")
+    key, _, content = pair.partition("=")
+    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+        raise ValueError(f"{value!r} is not a taint; write it like key=value:NoSchedule")
+    return key, content, effect
+
+
+def _text(pattern: str) -> Any:
+    return WithJsonSchema({"type": "string", "examples": [pattern]})
+
+
+Size = Annotated[int, BeforeValidator(units.size), _text("16GiB")]
+Duration = Annotated[int, BeforeValidator(units.duration), _text("1h")]
+Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN")]
+Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24")]
+Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10")]
+Addresses = Annotated[tuple[IPv4Address, ...], BeforeValidator(_addresses), _text("10.0.0.11-10.0.0.13")]
+Checksum = Annotated[tuple[str, str], BeforeValidator(_checksum), _text("sha256:<64 hex digits>")]
+Taint = Annotated[tuple[str, str, str], BeforeValidator(_taint), _text("dedicated=gpu:NoSchedule")]
+Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
+Hostname = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class Part(BaseModel):
+    """Unknown keys are errors everywhere."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+class ProxmoxStorage(Part):
+    os: str = Field("local-lvm", description="Proxmox storage for OS disks.")
+    scratch: str = Field("local-lvm", description="Proxmox storage for scratch disks.")
+    images: str = Field("local", description="Proxmox storage the cloud image is imported to; needs content 'import'.")
+
+
+class Proxmox(Part):
+    endpoint: str = Field(description="The API's address, https only.", examples=["https://pve.example:8006"])
+    ca: str | None = Field(None, description="file:PATH of the CA that signed the server's certificate.")
+    token: Secret = Field(description="API token user@realm!name=secret, by reference (env:, file:, sops:).")
+    node: str = Field(description="Name of the Proxmox node that carries the VMs.")
+    storage: ProxmoxStorage = Field(default_factory=ProxmoxStorage, description="Which storage holds what.")
+    bridge: str = Field("vmbr0", description="Bridge that the VMs are plugged into.")
+    vm_id_base: int = Field(
+        9000, ge=100, le=999_000_000, description="VM ids are this plus the host part of the node's address."
+    )
+    parallelism: int = Field(
+        4, ge=1, le=32, description="VMs made at the same time; 1 avoids lock timeouts on slow storages."
+    )
+
+
+class Host(Part):
+    memory: Size | None = Field(None, description="Memory of the Proxmox host, for offline checks.")
+    reserve: Size = Field(8 << 30, description="Memory left to the host itself (ZFS cache, QEMU overhead).")
+    cpus: int | None = Field(None, ge=1, description="Threads of the host.")
+    storage: dict[str, Size] = Field(default_factory=dict, description="Size of storages by name.")
+    gpus: int | None = Field(None, ge=0, description="NVIDIA cards in the host.")
+
+
+class OsImageMirror(Part):
+    url: str = Field(description="Where the Proxmox server fetches the cloud image instead of image.url.")
+    checksum: Checksum = Field(description="Its checksum.")
+
+
+class Mirrors(Part):
+    terraform_provider: str | None = Field(None, description="Folder that is a Terraform filesystem mirror.")
+    k3s: str | None = Field(None, description="URL below which K3s releases lie: BASE/VERSION/k3s and its sums.")
+    os_image: OsImageMirror | None = Field(None, description="The cloud image inside the site.")
+    apt: str | None = Field(None, description="One-line apt source that the hosts use instead of their own.")
+
+
+class Site(Part):
+    proxmox: Proxmox = Field(description="The Proxmox VE server.")
+    host: Host = Field(default_factory=Host, description="What the host has, for offline checks; live facts win.")
+    mirrors: Mirrors = Field(default_factory=Mirrors, description="Where things come from on an air-gapped site.")
+    backend: dict[str, str] = Field(default_factory=dict, description="Terraform backend: type and its settings.")
+    simulated: list[str] = Field(default_factory=list, description="What is not real here; every report prints it.")
+
+
+class Image(Part):
+    os: Literal["ubuntu-24.04", "ubuntu-22.04", "debian-12", "debian-13"] = Field(
+        "ubuntu-24.04", description="Guest OS; it decides which GPU driver modes work."
+    )
+    url: str = Field(description="Dated cloud image in qcow2 format.")
+    checksum: Checksum = Field(description="sha256: or sha512: of the image.")
+
+
+class Network(Part):
+    cidr: Cidr = Field(description="The LAN of the nodes.")
+    gateway: Address = Field(description="Default gateway of the nodes.")
+    api_vip: Address = Field(description="Virtual IP of the Kubernetes API, moved between servers by keepalived.")
+    ingress_vip: Address | None = Field(None, description="Virtual IP of the ingress; without it nothing exposes it.")
+    dns: list[Address] = Field(default_factory=list, description="DNS servers of the nodes (default: the gateway).")
+    search_domain: str = Field("local", description="DNS search domain of the nodes.")
+    ntp: list[str] = Field(default_factory=list, description="NTP servers (default: those of the guest OS).")
+    vlan: int | None = Field(None, ge=1, le=4094, description="VLAN tag on the bridge.")
+    mtu: int | None = Field(None, ge=1280, le=9216, description="MTU of the VMs' interfaces (default: the bridge's).")
+    vrrp_router_id: int | None = Field(
+        None, ge=1, le=255, description="VRRP router id, unique on the LAN (default: last byte of api_vip)."
+    )
+
+
+class Machine(Part):
+    count: int = Field(ge=1, le=2000, description="Number of nodes.")
+    addresses: Addresses = Field(description="One address per node: a range or a list.")
+    cpus: int = Field(ge=1, le=512, description="Virtual CPUs of each node.")
+    memory: Size = Field(description="Memory of each node, pinned.")
+    disk: Size = Field(100 << 30, description="OS disk of each node, whole GiB.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Kubernetes labels of the nodes.")
+    taints: list[Taint] = Field(default_factory=list, description="Kubernetes taints of the nodes.")
+
+
+class ControlPlane(Machine):
+    count: int = Field(3, ge=1, le=7, description="Number of control planes; odd, 3 survive the loss of one.")
+    cpus: int = Field(4, ge=2, le=512, description="Virtual CPUs of each control plane.")
+    memory: Size = Field(16 << 30, description="Memory of each control plane.")
+
+
+class Gpus(Part):
+    model: str = Field(description="Model of the cards, e.g. a100-pcie-80gb.", examples=["a100-pcie-80gb"])
+    count: int = Field(ge=1, le=16, description="Cards per node.")
+    devices: list[list[str]] = Field(
+        default_factory=list, description="PCI addresses per node, one list a node (default: gpuctl assigns them)."
+    )
+
+
+class Pool(Machine):
+    name: Name = Field(description="Name of the pool; its nodes are NAME1, NAME2, ...")
+    scratch: Size | None = Field(None, description="Scratch disk of each node, whole GiB; its data is not kept.")
+    gpus: Gpus | None = Field(None, description="GPUs of each node.")
+
+
+class Nodes(Part):
+    control_plane: ControlPlane = Field(description="The servers: API and etcd.")
+    pools: list[Pool] = Field(default_factory=list, description="Worker pools.")
+
+
+class Kubernetes(Part):
+    version: str = Field(description="K3s release.", examples=["v1.34.4+k3s1"], pattern=r"^v\d+\.\d+\.\d+\+k3s\d+$")
+    pod_cidr: Cidr = Field(IPv4Network("10.42.0.0/16"), description="Addresses of pods.")
+    service_cidr: Cidr = Field(IPv4Network("10.43.0.0/16"), description="Addresses of Services.")
+    cni: Literal["flannel"] = Field("flannel", description="Pod network.")
+    flannel_backend: Literal["vxlan", "host-gw", "wireguard-native"] = Field("vxlan", description="Flannel's backend.")
+    ingress: Literal["traefik", "nginx", "none"] = Field("traefik", description="Ingress controller.")
+    cluster_domain: str = Field("cluster.local", description="DNS domain of the cluster.")
+    max_pods: int = Field(110, ge=10, le=500, description="Pods per node.")
+    snapshot_schedule: str = Field("0 */6 * * *", description="When etcd snapshots are taken (cron).")
+    snapshot_retention: int = Field(12, ge=1, le=1000, description="Snapshots kept per server.")
+    tls_san: list[str] = Field(default_factory=list, description="More names in the API's certificate.")
+
+
+class Ssh(Part):
+    user: str = Field("gpuctl", pattern=r"^[a-z_][-a-z0-9_]{0,31}$", description="User that cloud-init makes.")
+    authorized_keys: list[str] = Field(default_factory=list, description="Public keys beside gpuctl's own.")
+
+
+class Nfs(Part):
+    server: Address = Field(description="NFS server; external, destroy never touches it.")
+    path: str = Field(pattern=r"^/", description="Export.")
+    class_: str = Field("nfs-client", alias="class", description="Name of the storage class.")
+    default: bool = Field(True, description="Whether it is the default class.")
+
+
+class Scratch(Part):
+    class_: str = Field("fast-scratch", alias="class", description="Name of the storage class.")
+    mount: str = Field("/var/lib/gpuctl/scratch", pattern=r"^/", description="Where the disk is mounted.")
+
+
+class Storage(Part):
+    nfs: Nfs | None = Field(None, description="NFS storage class.")
+    scratch: Scratch | None = Field(None, description="Storage class on the scratch disks.")
+
+
+class Gpu(Part):
+    driver: Literal["operator", "preinstalled"] = Field("operator", description="Who installs the driver.")
+    sharing: Literal["none", "time-slicing", "mig"] = Field("none", description="How cards are shared.")
+
+
+class Rancher(Part):
+    hostname: Hostname = Field(description="Host name of Rancher.")
+    replicas: int = Field(3, ge=1, le=9, description="Replicas of Rancher.")
+
+
+class GitOps(Part):
+    repo: str = Field(description="Git repository that Fleet follows.")
+    branch: str = Field("main", description="Branch.")
+    path: str = Field(description="Folder of this cluster in it.")
+
+
+class Management(Part):
+    rancher: Rancher | None = Field(None, description="Rancher.")
+    gitops: GitOps | None = Field(None, description="Fleet.")
+
+
+class Auth(Part):
+    kind: Literal["dummy", "oauth", "ldap"] = Field(description="How users log in.")
+    i_know_that_anybody_can_log_in: bool = Field(False, description="Acknowledges what kind dummy means.")
+
+
+class Profile(Part):
+    name: Name = Field(description="Name of the profile.")
+    gpus: int = Field(0, ge=0, le=16, description="GPUs of a notebook.")
+    cpus: float | None = Field(None, gt=0, description="CPU limit.")
+    memory: Size | None = Field(None, description="Memory limit.")
+    image: str | None = Field(None, description="Notebook image.")
+
+
+class Culling(Part):
+    idle: Duration = Field(3600, description="Idle notebooks are stopped after this time.")
+
+
+class JupyterHub(Part):
+    hostname: Hostname = Field(description="Host name of the hub.")
+    auth: Auth = Field(description="Authentication.")
+    profiles: list[Profile] = Field(default_factory=list, description="What users can choose.")
+    culling: Culling = Field(default_factory=Culling, description="Stopping idle notebooks.")
+
+
+class Cluster(Part):
+    version: Literal[1] = Field(description="Version of this format: 1.")
+    name: Name = Field(description="Name of the cluster.")
+    site: Site = Field(description="Where: the Proxmox server; --site FILE replaces it whole.")
+    image: Image = Field(description="Cloud image of the VMs.")
+    network: Network = Field(description="The LAN.")
+    nodes: Nodes = Field(description="The VMs.")
+    kubernetes: Kubernetes = Field(description="K3s.")
+    ssh: Ssh = Field(default_factory=Ssh, description="How gpuctl logs in to the hosts.")
+    storage: Storage = Field(default_factory=Storage, description="Storage classes.")
+    gpu: Gpu = Field(default_factory=Gpu, description="GPU settings of the whole cluster.")
+    management: Management = Field(default_factory=Management, description="Rancher and Fleet.")
+    jupyterhub: JupyterHub | None = Field(None, description="JupyterHub.")
+    protect: bool = Field(False, description="true refuses destroy.")
+    probe_image: str = Field(
+        "docker.io/rancher/mirrored-library-busybox:1.37.0", description="Image of verify's probe pods."
+    )

@@ -1,0 +1,164 @@
+"""From the model to the resolved spec, and the resolved spec as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gpuctl.spec import model, units
+from gpuctl.spec import resolved as r
+
+At = Callable[[tuple[str | int, ...]], r.SpecPath]
+SIZES = {"memory", "disk", "scratch", "reserve"}
+
+
+def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
+    """Every default explicit, every node expanded. ``at`` finds positions; relative files are of ``site_folder``."""
+    network = cluster.network
+    hub = cluster.jupyterhub
+    nodes = [
+        _node(cluster, cluster.nodes.control_plane, "cp", index, ("nodes", "control_plane"), at)
+        for index in range(min(cluster.nodes.control_plane.count, len(cluster.nodes.control_plane.addresses)))
+    ]
+    for number, pool in enumerate(cluster.nodes.pools):
+        nodes += [
+            _node(cluster, pool, pool.name, index, ("nodes", "pools", number), at)
+            for index in range(min(pool.count, len(pool.addresses)))
+        ]
+    storage = cluster.storage
+    management = cluster.management
+    return r.Resolved(
+        name=cluster.name,
+        file=at(()).file,
+        image=r.Image(cluster.image.os, cluster.image.url, *cluster.image.checksum),  # type: ignore[arg-type]
+        network=r.Network(
+            network.cidr,
+            network.gateway,
+            network.api_vip,
+            network.ingress_vip,
+            tuple(network.dns) or (network.gateway,),
+            network.search_domain,
+            tuple(network.ntp),
+            network.vlan,
+            network.mtu,
+            network.vrrp_router_id or (int(network.api_vip) & 255) or 1,
+        ),
+        nodes=tuple(nodes),
+        kubernetes=r.Kubernetes(
+            **{**dict(cluster.kubernetes), "tls_san": tuple(cluster.kubernetes.tls_san)},
+        ),
+        ssh=r.Ssh(cluster.ssh.user, tuple(cluster.ssh.authorized_keys)),
+        storage=r.Storage(
+            r.Nfs(storage.nfs.server, storage.nfs.path, storage.nfs.class_, storage.nfs.default) if storage.nfs else None,
+            r.ScratchClass(storage.scratch.class_, storage.scratch.mount) if storage.scratch else None,
+        ),
+        gpu=r.Gpu(cluster.gpu.driver, cluster.gpu.sharing),
+        rancher=r.Rancher(**dict(management.rancher)) if management.rancher else None,
+        gitops=r.GitOps(**dict(management.gitops)) if management.gitops else None,
+        jupyterhub=r.JupyterHub(
+            hub.hostname, hub.auth.kind, tuple(r.Profile(**dict(p)) for p in hub.profiles), hub.culling.idle
+        )
+        if hub
+        else None,
+        protect=cluster.protect,
+        site=_site(cluster.site, cluster.image.os, site_folder),
+        probe_image=cluster.probe_image,
+    )
+
+
+def _node(
+    cluster: model.Cluster,
+    machine: model.Machine,
+    prefix: str,
+    index: int,
+    loc: tuple[str | int, ...],
+    at: At,
+) -> r.Node:
+    address = machine.addresses[index]
+    pool = machine if isinstance(machine, model.Pool) else None
+    gpus = None
+    if pool and pool.gpus:
+        devices = pool.gpus.devices[index] if index < len(pool.gpus.devices) else []
+        gpus = r.NodeGpus(pool.gpus.model, pool.gpus.count, tuple(devices))
+    return r.Node(
+        name=f"{prefix}{index + 1}",
+        role="worker" if pool else "control_plane",
+        pool=pool.name if pool else "control-plane",
+        vm_id=cluster.site.proxmox.vm_id_base + int(address) - int(cluster.network.cidr.network_address),
+        address=address,
+        cpus=machine.cpus,
+        memory=machine.memory,
+        disk=machine.disk,
+        scratch=pool.scratch if pool else None,
+        gpus=gpus,
+        labels=tuple(sorted(machine.labels.items())),
+        taints=tuple(r.Taint(*taint) for taint in machine.taints),  # type: ignore[arg-type]
+        source=at(loc),
+    )
+
+
+def _site(site: model.Site, os: str, folder: Path) -> r.Site:
+    def absolute(path: str) -> str:
+        return str((folder / Path(path).expanduser()).resolve())
+
+    proxmox, mirrors = site.proxmox, site.mirrors
+    token = proxmox.token
+    if token.kind == "file":
+        token = r.SecretRef("file", absolute(token.value))
+    elif token.kind == "sops":
+        path, mark, key = token.value.partition("#")
+        token = r.SecretRef("sops", f"{absolute(path)}{mark}{key}")
+    image = mirrors.os_image
+    return r.Site(
+        proxmox=r.Proxmox(
+            endpoint=proxmox.endpoint.rstrip("/"),
+            ca=absolute(proxmox.ca.removeprefix("file:")) if proxmox.ca else None,
+            token=token,
+            node=proxmox.node,
+            storage=r.StoragePools(**dict(proxmox.storage)),
+            bridge=proxmox.bridge,
+            vm_id_base=proxmox.vm_id_base,
+            parallelism=proxmox.parallelism,
+        ),
+        host=r.HostCapacity(
+            site.host.memory, site.host.reserve, site.host.cpus, tuple(sorted(site.host.storage.items())), site.host.gpus
+        ),
+        mirrors=r.Mirrors(
+            absolute(mirrors.terraform_provider) if mirrors.terraform_provider else None,
+            mirrors.k3s,
+            r.Image(os, image.url, *image.checksum) if image else None,  # type: ignore[arg-type]
+            mirrors.apt,
+        ),
+        backend=tuple(sorted(site.backend.items())),
+        simulated=tuple(site.simulated),
+    )
+
+
+def dump(resolved: r.Resolved) -> str:
+    """The resolved spec as YAML: sizes with units, secrets as their references, nodes one by one."""
+    return yaml.safe_dump(_plain(resolved, ""), sort_keys=False, width=120)
+
+
+def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, r.SpecPath):
+        return str(value)
+    if isinstance(value, (r.SecretRef, r.Taint)):
+        return str(value)
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name), f.name) for f in fields(value)}
+    if isinstance(value, tuple) and value and all(isinstance(p, tuple) and len(p) == 2 for p in value):
+        return {key: units.show_size(part) if name == "storage" else part for key, part in value}
+    if isinstance(value, tuple):
+        return [_plain(part, "") for part in value]
+    if isinstance(value, (IPv4Address, IPv4Network)):
+        return str(value)
+    if name in SIZES and isinstance(value, int):
+        return units.show_size(value)
+    if name == "culling_idle":
+        return units.show_duration(value)
+    return value

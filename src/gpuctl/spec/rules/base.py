@@ -1,0 +1,25 @@
+"""What a rule is: one claim about a resolved spec, with its reason and where that comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gpuctl.spec.findings import Severity
+from gpuctl.spec.model import Cluster
+from gpuctl.spec.resolved import Resolved
+
+Loc = tuple[str | int, ...]
+# (where in the spec, what is wrong, the way out)
+Broken = tuple[Loc, str, str]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``check`` gives every place that breaks it."""
+
+    id: str
+    severity: Severity
+    title: str
+    reason: str
+    check: Callable[[Resolved, Cluster], Iterable[Broken]]
