@@ -25,9 +25,6 @@ from lab.pve import api, tls
 from lab.pve.site import Inventory
 from lab.shell import LabError
 
-# the user and the token's name that Terraform and gpuctl log in with
-TOKEN_ID = "gpuctl@pve!lab"
-
 
 class Daemon:
     """One running lab."""
@@ -38,7 +35,7 @@ class Daemon:
         self.hosts = Hosts(instance, artifacts.rootfs)
         self.secret = secrets.token_hex(16)
         self.inventory = Inventory.default(gpus=gpus)
-        self.pve = api.LabPve(self.inventory, self.hosts, self.secret)
+        self.pve = api.LabPve(self.inventory, self.hosts, self.secret, SERVICE_ADDRESS, API_PORT)
 
     # --- what the command line and the tests may call, by name
 
@@ -76,8 +73,8 @@ class Daemon:
         authority = tls.authority(root / "pve-ca.pem", root / "pve-tls.pem", SERVICE_ADDRESS)
         token = root / "pve-token"
         token.touch(0o600)
-        token.write_text(f"{TOKEN_ID}={self.secret}\n", encoding="utf-8")
-        running = [await api.serve(self.pve, SERVICE_ADDRESS, API_PORT, authority)]
+        token.write_text(f"{api.TOKEN}={self.secret}\n", encoding="utf-8")
+        await api.serve(self.pve, authority)
         runners = []
         try:
             for app, site in (
@@ -92,8 +89,7 @@ class Daemon:
         finally:
             for runner in runners:
                 await runner.cleanup()
-            for service in running:
-                await service.close()
+            await self.pve.stop()
 
     def _control_application(self) -> web.Application:
         app = web.Application(client_max_size=1 << 20)
