@@ -1,0 +1,8 @@
+"""The phases, in order."""
+
+from __future__ import annotations
+
+from gpuctl.phases.base import Phase
+from gpuctl.phases.provision import Provision
+
+PHASES: tuple[Phase, ...] = (Provision(),)

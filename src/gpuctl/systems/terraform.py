@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gpuctl.context import Context
 
 VARIABLES = "gpuctl.auto.tfvars.json"
+VM_TYPE = "proxmox_virtual_environment_vm"
 PLAN_SECONDS, APPLY_SECONDS = 600.0, 7200.0
 # after the one interrupt Terraform finishes what it is creating, which may be a VM with a large image
 GRACE_SECONDS = 1800.0

@@ -1,0 +1,161 @@
+"""provision: image, GPU mappings and VMs by Terraform, until every host answers SSH and its first boot is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpuctl.context import Context
+from gpuctl.phases.base import Change, Plan
+from gpuctl.phases.provision import cards, changes, preflight
+from gpuctl.render import terraform as render
+from gpuctl.run.errors import GpuctlError
+from gpuctl.systems.terraform import VM_TYPE, ResourceChange, target_of
+
+FIRST_BOOT_SECONDS = 900.0
+SSH_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What apply needs: the saved plan, the changes in it, and the nodes whose VM will be a new machine."""
+
+    saved: Path
+    resources: tuple[ResourceChange, ...]
+    fresh: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def prepare(ctx: Context) -> Mapping[str, Sequence[render.ChosenCard]]:
+    """Choose the cards, render the variables and initialise Terraform; returns the cards by node."""
+    chosen = cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings())
+    keys = [ctx.ssh.public_key(), *ctx.spec.ssh.authorized_keys]
+    ctx.terraform.prepare(
+        render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen)
+    )
+    return chosen
+
+
+class Provision:
+    """The first phase."""
+
+    name = "provision"
+    title = "VMs with GPU passthrough"
+
+    def plan(self, ctx: Context) -> Plan:
+        preflight.reach(ctx)
+        prepare(ctx)
+        state = ctx.terraform.state()
+        replace = [f'{VM_TYPE}.node["{name}"]' for name in sorted(ctx.consent.replace)]
+        changes.refuse_unknown_names(ctx)
+        preflight.check(ctx, state)
+        saved, planned = ctx.terraform.plan(replace=replace)
+        made = changes.of(ctx, planned)
+        vms = [c for c in planned if c.type == VM_TYPE]
+        fresh = tuple(c.key for c in vms if "create" in c.actions)
+        known = {r.key for r in state if r.type == VM_TYPE}
+        waiting = self._not_booted(ctx, known - set(fresh))
+        made += [Change(f"host/{name}", "update", "first boot to be finished") for name in waiting]
+        return Plan(
+            self.name,
+            tuple(made),
+            artifact=saved,
+            payload=Payload(saved, tuple(planned), fresh, waiting),
+            notes=() if made else (f"{len(known)} VMs as the spec says",),
+        )
+
+    def _not_booted(self, ctx: Context, existing: set[str]) -> tuple[str, ...]:
+        """Nodes whose VM exists but which never finished their first boot: an earlier run was interrupted.
+
+        A host that is down is not for this phase: bootstrap and verify name it.
+        """
+        nodes = [node for node in ctx.spec.nodes if node.name in existing]
+        deadline = ctx.deadline(30, "looking at the hosts' first boot")
+        results = ctx.ssh.run_all(nodes, lambda _: "cloud-init status; test ! -e /run/reboot-required", deadline=deadline)
+        undone = []
+        for name, result in results.items():
+            if isinstance(result, GpuctlError) or "done" in result.stdout and result.code == 0:
+                continue
+            undone.append(name)
+        return tuple(sorted(undone))
+
+    def apply(self, ctx: Context, plan: Plan) -> None:
+        payload: Payload = plan.payload
+        replaced = [c for c in payload.resources if c.type == VM_TYPE and "delete" in c.actions]
+        for change in replaced:
+            if "create" in change.actions:
+                ctx.ssh.forget(ctx.spec.node(change.key))
+        for name in payload.fresh:
+            ctx.ssh.forget(ctx.spec.node(name))
+        if payload.resources:
+            cycles = any(c.type == VM_TYPE and c.actions == ("update",) for c in payload.resources)
+            # one after the other where running machines are power-cycled, so that etcd keeps its majority
+            parallelism = 1 if cycles else ctx.spec.site.proxmox.parallelism
+            ctx.terraform.apply(
+                payload.saved, parallelism=parallelism, on_event=_progress(ctx, len(payload.resources))
+            )
+        self._wait_for_hosts(ctx, [*payload.fresh, *payload.waiting])
+
+    def _wait_for_hosts(self, ctx: Context, names: Sequence[str]) -> None:
+        """SSH, then the first boot with its reboot, all hosts at once, with one deadline."""
+        waiting = [node for node in ctx.spec.nodes if node.name in names]
+        total = len(waiting)
+        deadline = ctx.deadline(FIRST_BOOT_SECONDS, "waiting for the hosts' first boot")
+        last: dict[str, object] = {}
+        said = -1
+        for _ in deadline.ticks(SSH_EVERY):
+            results = ctx.ssh.run_all(waiting, lambda _: _FIRST_BOOT, deadline=deadline)
+            for node in list(waiting):
+                result = results[node.name]
+                last[node.name] = result
+                if not isinstance(result, GpuctlError) and result.code == 0:
+                    waiting.remove(node)
+                    ctx.say("target", "answers SSH, first boot done", phase=self.name, target=f"host/{node.name}")
+            if total - len(waiting) != said:
+                said = total - len(waiting)
+                ctx.say("progress", "hosts ready", phase=self.name, done=said, total=total)
+            if not waiting:
+                return
+        if deadline.stop.is_set():
+            raise GpuctlError("interrupted while waiting for the hosts' first boot")
+        node = waiting[0]
+        result = last[node.name]
+        if isinstance(result, GpuctlError):
+            raise result
+        more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
+        deadline.check(
+            where=f"host {node.name} ({node.address}){more}",
+            cause=f"its first boot does not end: {getattr(result, 'stdout', '')}".strip(),
+            next=f"cloud-init status --long on {node.name}; then run the same command again",
+        )
+
+
+# 0: done. A reboot that the first boot asks for is done here, once, before anything runs on the host.
+_FIRST_BOOT = """
+timeout 120 cloud-init status --wait >/dev/null 2>&1
+case "$(cloud-init status)" in *done*) ;; *error*) ;; *) cloud-init status; exit 1 ;; esac
+[ -e /run/reboot-required ] || exit 0
+nohup sh -c 'sleep 0.2; systemctl reboot' >/dev/null 2>&1 &
+echo rebooting; exit 1
+"""
+
+
+def _progress(ctx: Context, total: int) -> Any:
+    done = 0
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        nonlocal done
+        hook = event.get("hook") or {}
+        target = target_of(str((hook.get("resource") or {}).get("addr", "")))
+        if event.get("type") == "apply_complete":
+            done += 1
+            verb = {"create": "created", "update": "changed", "delete": "removed"}.get(str(hook.get("action")), "done")
+            seconds = hook.get("elapsed_seconds", 0)
+            ctx.say("target", f"{verb} ({seconds} s)", phase="provision", target=target)
+            ctx.say("progress", "resources", phase="provision", done=done, total=total)
+        elif event.get("type") == "apply_errored":
+            ctx.say("target", "failed", phase="provision", target=target)
+
+    return on_event

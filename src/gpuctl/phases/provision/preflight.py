@@ -1,0 +1,152 @@
+"""What must be true of the Proxmox server before anything is changed; every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gpuctl.context import Context
+from gpuctl.render.terraform import mark
+from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.spec.resolved import Resolved
+from gpuctl.systems.proxmox import PciMapping, Store, Vm
+from gpuctl.systems.terraform import VM_TYPE, Resource
+
+# (path, privileges) as the API's documentation lists them per call
+NEEDED = (
+    (
+        "/vms",
+        "VM.Allocate VM.Audit VM.PowerMgmt VM.Config.CDROM VM.Config.CPU VM.Config.Cloudinit VM.Config.Disk "
+        "VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options",
+    ),
+    ("/mapping/pci", "Mapping.Use Mapping.Audit Mapping.Modify"),
+    ("/", "Sys.Audit"),
+)
+
+
+def reach(ctx: Context) -> None:
+    """The API answers, the token is taken, the node is online. GpuctlError otherwise."""
+    ctx.proxmox.version()
+    online = ctx.proxmox.node_online()
+    node = ctx.spec.site.proxmox.node
+    if online is None:
+        raise GpuctlError(
+            f"the Proxmox server has no node {node!r}",
+            where=ctx.spec.site.proxmox.endpoint,
+            cause=f"it has {', '.join(ctx.proxmox.node_names())}",
+            next="correct site.proxmox.node",
+            exit_code=Exit.USAGE,
+        )
+    if not online:
+        raise GpuctlError(f"the Proxmox node {node} is offline", where=ctx.spec.site.proxmox.endpoint)
+
+
+def check(ctx: Context, state: Sequence[Resource]) -> None:
+    """GpuctlError that lists every problem; nothing has been changed then."""
+    spec = ctx.spec
+    known = {int(r.values.get("vm_id") or 0) for r in state if r.type == VM_TYPE}
+    vms = ctx.proxmox.vms()
+    problems = [
+        *missing_privileges(spec, ctx.proxmox.permissions()),
+        *wrong_storages(spec, ctx.proxmox.stores(), new_bytes(spec, known)),
+        *_foreign_vms(ctx, vms, known),
+        *foreign_mappings(spec, ctx.workspace.cluster_id, ctx.proxmox.mappings()),
+        *_cards_in_use(ctx, vms),
+    ]
+    bridge = spec.site.proxmox.bridge
+    if bridge not in ctx.proxmox.bridges():
+        problems.append(f"the node has no bridge {bridge}; correct site.proxmox.bridge")
+    if problems:
+        raise GpuctlError(
+            f"{len(problems)} problem{'s' * (len(problems) != 1)} on the Proxmox server; nothing was touched",
+            where=f"{spec.site.proxmox.endpoint}, node {spec.site.proxmox.node}",
+            cause="\n".join(problems),
+            next="solve them, then run the same command again",
+        )
+
+
+def missing_privileges(spec: Resolved, held: dict[str, frozenset[str]]) -> Iterator[str]:
+    """One line per path on which the token lacks something."""
+    pools = spec.site.proxmox.storage
+    needed = [(path, set(text.split())) for path, text in NEEDED]
+    needed += [(f"/storage/{name}", {"Datastore.AllocateSpace", "Datastore.Audit"}) for name in {pools.os, pools.scratch}]
+    needed.append((f"/storage/{pools.images}", {"Datastore.AllocateTemplate", "Datastore.Audit"}))
+    for path, wanted in needed:
+        has: set[str] = set()
+        for granted, privileges in held.items():
+            if granted == "/" or path == granted or path.startswith(f"{granted}/"):
+                has |= privileges
+        if lacking := sorted(wanted - has):
+            yield f"the token lacks {' '.join(lacking)} on {path} (docs/getting-started.md has the role)"
+
+
+def new_bytes(spec: Resolved, known: set[int]) -> dict[str, int]:
+    """Bytes that new VMs will allocate at most, by storage."""
+    pools = spec.site.proxmox.storage
+    wanted = {pools.os: 0, pools.scratch: 0}
+    for node in spec.nodes:
+        if node.vm_id not in known:
+            wanted[pools.os] += node.disk
+            wanted[pools.scratch] += node.scratch or 0
+    return wanted
+
+
+def wrong_storages(spec: Resolved, stores: dict[str, Store], wanted: dict[str, int]) -> Iterator[str]:
+    """One line per storage that is missing, inactive, of the wrong content or too small."""
+    pools = spec.site.proxmox.storage
+    for name, content in {pools.os: "images", pools.scratch: "images", pools.images: "import"}.items():
+        store = stores.get(name)
+        if store is None:
+            yield f"there is no storage {name} (there are {', '.join(sorted(stores))})"
+        elif not store.active:
+            yield f"the storage {name} is not active"
+        elif content not in store.content:
+            yield f"the storage {name} does not take {content!r}: pvesm set {name} --content ...,{content}"
+        elif wanted.get(name, 0) > store.free:
+            free, need = store.free >> 30, wanted[name] >> 30
+            yield f"the storage {name} has {free} GiB free, the new disks need up to {need} GiB"
+
+
+def _foreign_vms(ctx: Context, vms: Sequence[Vm], known: set[int]) -> Iterator[str]:
+    """VM ids of ours that somebody else's VM has: the provider would silently take it over."""
+    ours = mark(ctx.spec, ctx.workspace.cluster_id)
+    wanted = {node.vm_id: node for node in ctx.spec.nodes}
+    for vm in vms:
+        node = wanted.get(vm.vmid)
+        if node is None:
+            continue
+        description = ctx.proxmox.config(vm.vmid, vm.node).get("description", "")
+        if ours not in description:
+            state = " although it is in the Terraform state" if vm.vmid in known else ""
+            yield (
+                f"VM {vm.vmid} ({vm.name}) has the id of {node.name} and is not ours{state}: move it away, or choose "
+                "another site.proxmox.vm_id_base"
+            )
+
+
+def foreign_mappings(spec: Resolved, cluster_id: str, mappings: dict[str, PciMapping]) -> Iterator[str]:
+    """Mappings with our names that do not carry our mark."""
+    ours = mark(spec, cluster_id)
+    for name, found in sorted(mappings.items()):
+        if name.startswith(f"{spec.name}-") and "-gpu" in name and found.comment != ours:
+            yield f"the PCI mapping {name} exists and is not ours (its comment is {found.comment!r}): remove it"
+
+
+def _cards_in_use(ctx: Context, vms: Sequence[Vm]) -> Iterator[str]:
+    """Cards of our mappings that a running VM of somebody else holds."""
+    if not any(node.gpus for node in ctx.spec.nodes):
+        return
+    mappings = ctx.proxmox.mappings()
+    ours = {node.vm_id for node in ctx.spec.nodes}
+    wanted = {p for n, m in mappings.items() if n.startswith(f"{ctx.spec.name}-") for p in m.paths}
+    devices = {d for node in ctx.spec.nodes if node.gpus for d in node.gpus.devices}
+    for vm in vms:
+        if vm.vmid in ours or vm.status != "running" or vm.node != ctx.spec.site.proxmox.node:
+            continue
+        for key, value in ctx.proxmox.config(vm.vmid, vm.node).items():
+            if not key.startswith("hostpci"):
+                continue
+            parts = dict(part.partition("=")[::2] for part in value.split(","))
+            held = mappings[parts["mapping"]].paths if parts.get("mapping") in mappings else (value.split(",")[0],)
+            for path in held:
+                if path in wanted or path in devices or path.removeprefix("0000:") in devices:
+                    yield f"the card {path} is in use by the running VM {vm.vmid} ({vm.name})"
