@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 GROUP = "gpuctl-lab"
 
@@ -45,6 +46,15 @@ def _base() -> list[Path]:
 
 def make(instance: str, host: str) -> list[Path]:
     """Make the host's groups; returns their ``cgroup.procs`` files, to which the host's first process is written."""
+    with _MAKING:
+        return _made(instance, host)
+
+
+# hosts start in parallel, and a fresh cpuset group takes nobody before it is filled in
+_MAKING = Lock()
+
+
+def _made(instance: str, host: str) -> list[Path]:
     procs = []
     for base in _base():
         for group in (base, base / instance, base / instance / host):

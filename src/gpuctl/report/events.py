@@ -71,7 +71,9 @@ class PlainLines:
         line = line_of(event)
         if line is not None:
             self._last_line = line.strip()
-            self._write(line)
+            # counts are for the heartbeat: each target has said its own line already
+            if event.kind != "progress":
+                self._write(line)
 
     def _write(self, line: str) -> None:
         with self._lock:

@@ -115,7 +115,7 @@ class Provision:
                     ctx.say("target", "answers SSH, first boot done", phase=self.name, target=f"host/{node.name}")
             if total - len(waiting) != said:
                 said = total - len(waiting)
-                ctx.say("progress", "hosts ready", phase=self.name, done=said, total=total)
+                ctx.say("progress", f"first boot done on {said} of {total} hosts", phase=self.name, done=said, total=total)
             if not waiting:
                 return
         if deadline.stop.is_set():
@@ -154,7 +154,7 @@ def _progress(ctx: Context, total: int) -> Any:
             verb = {"create": "created", "update": "changed", "delete": "removed"}.get(str(hook.get("action")), "done")
             seconds = hook.get("elapsed_seconds", 0)
             ctx.say("target", f"{verb} ({seconds} s)", phase="provision", target=target)
-            ctx.say("progress", "resources", phase="provision", done=done, total=total)
+            ctx.say("progress", f"{done} of {total} resources", phase="provision", done=done, total=total)
         elif event.get("type") == "apply_errored":
             ctx.say("target", "failed", phase="provision", target=target)
 
