@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpuctl.phases.base import Phase
+from gpuctl.phases.bootstrap import Bootstrap
 from gpuctl.phases.provision import Provision
 
-PHASES: tuple[Phase, ...] = (Provision(),)
+PHASES: tuple[Phase, ...] = (Provision(), Bootstrap())
