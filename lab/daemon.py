@@ -50,7 +50,7 @@ class Daemon:
             "freeze": lambda vmid, frozen=True: hosts.freeze(vmid, frozen=frozen),
             "cut": lambda vmid, connected=False: network.cut(instance, vmid, connected=connected),
             "foreign-scratch": hosts.foreign_scratch.add,
-            "requests": lambda: list(self.pve.requests),
+            "requests": lambda: [[method, path] for method, path, _body in self.pve.requests],
         }
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:

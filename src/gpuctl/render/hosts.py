@@ -28,8 +28,8 @@ SYSCTLS = {
     "vm.overcommit_memory": "1",
     "vm.panic_on_oom": "0",
 }
+# K3s loads overlay and br_netfilter by itself
 MODULES = (
-    {"name": "overlay", "evidence": "/sys/module/overlay"},
     {"name": "nf_conntrack", "evidence": "/proc/sys/net/netfilter"},
 )
 # lines of K3s' journal after which waiting is pointless
@@ -156,6 +156,7 @@ def prepare(resolved: Resolved, node: Node, interface: str, macs: Sequence[str])
         files.append(_file(f"/etc/systemd/system/{unit}", MOUNT_UNIT.format(device=SCRATCH_DEVICE, mount=mount)))
         units.append(_unit(unit, [f"/etc/systemd/system/{unit}"], proof=["mountpoint", "-q", mount]))
     return {
+        "node": node.name,
         "packages": ["curl", "nftables", "qemu-guest-agent", *(["keepalived"] if server else [])],
         "apt_source": mirrors.apt or "",
         "hold": ["linux-image-*", "linux-headers-*", "linux-modules-*"],

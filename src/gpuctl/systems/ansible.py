@@ -64,7 +64,7 @@ class Ansible:
 
     def _configuration(self) -> str:
         templates = data_folder("templates") / "ansible"
-        options = shlex.join(self._ctx.ssh.options()).replace("%", "%%")
+        options = shlex.join(self._ctx.ssh.options())  # ansible.cfg has no escapes for %
         return "\n".join(
             [
                 "# Written by gpuctl. By hand: ANSIBLE_CONFIG=<this file> ansible-playbook -i inventory.json ...",
@@ -126,7 +126,6 @@ class Ansible:
                 private_data_dir=str(self._workspace.ansible),
                 artifact_dir=str(artifacts),
                 project_dir=str(data_folder("templates") / "ansible"),
-                binary=str(_binary()),
                 playbook=str(data_folder("templates") / "ansible" / playbook),
                 inventory=str(self.inventory_file),
                 cmdline="--check --diff" if check else "--diff",
@@ -137,7 +136,7 @@ class Ansible:
                 settings={"suppress_env_files": True, "idle_timeout": 0},
                 suppress_env_files=True,
             )
-            said = runner.stdout.read() if runner.rc not in (0, 2, 4) else ""
+            said = runner.stdout.read() if runner.rc else ""
             # it holds every task's result a second time
             shutil.rmtree(artifacts, ignore_errors=True)
         if deadline.stop.is_set():
@@ -147,7 +146,8 @@ class Ansible:
                 f"{deadline.what}: not done within {deadline.seconds:.0f} s",
                 next="look at the run's log for the hosts that are not done; run the same command again to continue",
             )
-        if runner.rc not in (0, 2, 4) and not any(r.outcome in ("failed", "unreachable") for r in found):
+        # 2 and 4 mean failed and unreachable hosts, and 2 also wrong usage: then nobody failed
+        if runner.rc and not any(r.outcome in ("failed", "unreachable") for r in found):
             raise GpuctlError(
                 f"ansible-playbook {playbook} failed (exit {runner.rc})",
                 cause="\n".join(said.strip().splitlines()[-8:]),
@@ -213,17 +213,6 @@ def _result(event: Mapping[str, Any]) -> TaskResult | None:
     if outcome == "failed" and data.get("ignore_errors"):
         outcome = "ok"
     return TaskResult(str(data.get("host", "")), str(data.get("task", "")), outcome, data.get("res") or {})
-
-
-def _binary() -> Path:
-    """ansible-playbook of our own environment, since that is where our ansible-core is."""
-    beside = Path(sys.executable).with_name("ansible-playbook")
-    if beside.exists():
-        return beside
-    found = shutil.which("ansible-playbook")
-    if found is None:
-        raise GpuctlError("ansible-playbook is not installed", next="install gpuctl with its dependencies again")
-    return Path(found)
 
 
 def _path() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuctl_arp import who_has
 from ansible.module_utils.gpuctl_fetch import fetch
-from ansible.module_utils.gpuctl_state import Refused, State, alone, units
+from ansible.module_utils.gpuctl_state import Refused, State, alone, refuse_other_host, units
 
 DOCUMENTATION = r"""
 module: gpuctl_host
@@ -36,6 +36,7 @@ def main() -> None:
     desired: dict[str, Any] = module.params["desired"]
     state = State(module.check_mode, time.monotonic() + module.params["seconds"])
     try:
+        refuse_other_host(desired["node"])
         with alone(state):
             packages(state, desired["packages"], desired["apt_source"])
             hold(state, desired["hold"])

@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuctl_fetch import STORE, binary
-from ansible.module_utils.gpuctl_state import Refused, State, alone, units
+from ansible.module_utils.gpuctl_state import Refused, State, alone, refuse_other_host, units
 
 DOCUMENTATION = r"""
 module: gpuctl_k3s
@@ -59,6 +59,7 @@ def main() -> None:
         if given[name]:
             config = config.replace(f"@{name}@", given[name])
     try:
+        refuse_other_host(desired["node"])
         with alone(state):
             restarted = configure(state, desired, config)
             if not state.check:

@@ -113,6 +113,17 @@ class State:
         return self.file(path, f"{head}{begin}\n{content}{end}\n{tail}", mode)
 
 
+def refuse_other_host(node: str) -> None:
+    """A connection that ends on another host than it should must never change anything there."""
+    here = os.uname().nodename.split(".")[0]
+    if here != node:
+        raise Refused(
+            f"the host that answers as {node} is {here}",
+            cause="an address is used twice, or a shared SSH connection leads to the wrong host",
+            next="check network addresses and the VM's hostname; then run the same command again",
+        )
+
+
 def write(target: Path, content: str, mode: int) -> None:
     """Write atomically: a host that dies leaves the old file or the new one."""
     target.parent.mkdir(parents=True, exist_ok=True)
