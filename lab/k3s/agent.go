@@ -57,8 +57,9 @@ func runAgent(config Config) {
 
 // startNode starts what every node runs: containerd, kubelet, kube-proxy, and the pod network.
 func startNode(processes *children, config Config, access nodeAccess) {
-	c, _, err := connect(access.supervisor, access.secret, access.user)
+	c, ca, err := connect(access.supervisor, access.secret, access.user)
 	must(err, "reaching "+access.supervisor)
+	writeFile(agentDir+"/server-ca.crt", ca, 0o644)
 	var cluster agentConfig
 	until(2*time.Minute, "fetching the cluster's configuration", func() error {
 		answer, status, err := c.call(http.MethodGet, "/v1-k3s/config", nil)

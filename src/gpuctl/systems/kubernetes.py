@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,8 @@ class Kubernetes:
 
         configuration = client.Configuration()
         try:
-            config.load_kube_config(str(self._kubeconfig), client_configuration=configuration)
+            load: Any = config.load_kube_config
+            load(str(self._kubeconfig), client_configuration=configuration)
         except (ConfigException, OSError) as error:
             raise GpuctlError(
                 "there is no usable kubeconfig in the workspace",
@@ -123,24 +125,31 @@ class Kubernetes:
             finally:
                 socket.close()
         deadline.check(where=f"pod {namespace}/{pod}")
-        return said
+        return str(said)
 
     def _call(
         self, method: str, path: str, *, query: dict[str, object] | None = None, body: object = None, content: str = ""
     ) -> Any:
-        headers = {"Accept": "application/json", **({"Content-Type": content} if content else {})}
+        from kubernetes.client.exceptions import ApiException
+
+        api = self.api()
         with self.translate(f"{method} {path}"):
-            data, _, _ = self.api().call_api(
-                path,
+            request = api.param_serialize(
                 method,
+                path,
                 query_params=list((query or {}).items()),
-                header_params=headers,
+                header_params={"Accept": "application/json", "Content-Type": content or "application/json"},
                 body=body,
-                response_type="object",
                 auth_settings=["BearerToken"],
-                _request_timeout=SECONDS,
             )
-        return data
+            response = api.call_api(*request, _request_timeout=SECONDS)
+            text = (response.read() or b"").decode()
+            if not 200 <= response.status < 300:
+                raise ApiException(status=response.status, reason=response.reason, body=text)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text  # /readyz
 
     @contextmanager
     def translate(self, what: str = "") -> Iterator[None]:
@@ -172,8 +181,6 @@ class Kubernetes:
 
 
 def _message(error: Any) -> str:
-    import json
-
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

@@ -28,14 +28,16 @@ class Payload:
     waiting: tuple[str, ...]
 
 
-def prepare(ctx: Context) -> Mapping[str, Sequence[render.ChosenCard]]:
-    """Choose the cards, render the variables and initialise Terraform; returns the cards by node."""
-    chosen = cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings())
+def prepare(ctx: Context, *, for_removal: bool = False) -> None:
+    """Choose the cards, render the variables and initialise Terraform.
+
+    A removal needs no cards: one that has failed must not stand in its way.
+    """
+    chosen = {} if for_removal else cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings())
     keys = [ctx.ssh.public_key(), *ctx.spec.ssh.authorized_keys]
     ctx.terraform.prepare(
         render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen)
     )
-    return chosen
 
 
 class Provision:
@@ -94,7 +96,7 @@ class Provision:
             # one after the other where running machines are power-cycled, so that etcd keeps its majority
             parallelism = 1 if cycles else ctx.spec.site.proxmox.parallelism
             ctx.terraform.apply(
-                payload.saved, parallelism=parallelism, on_event=_progress(ctx, len(payload.resources))
+                payload.saved, parallelism=parallelism, on_event=progress(ctx, len(payload.resources))
             )
         self._wait_for_hosts(ctx, [*payload.fresh, *payload.waiting])
 
@@ -142,7 +144,7 @@ echo rebooting; exit 1
 """
 
 
-def _progress(ctx: Context, total: int) -> Any:
+def progress(ctx: Context, total: int) -> Any:
     done = 0
 
     def on_event(event: Mapping[str, Any]) -> None:
