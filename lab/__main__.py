@@ -73,7 +73,9 @@ def main() -> int:
     elif options.command == "status":
         for name in instance.names():
             pid = instance.daemon_pid(Instance(name))
-            print(f"{name}: {'up, daemon ' + str(pid) if pid else 'left behind (scripts/lab down --name ' + name + ')'}")
+            print(
+                f"{name}: {'up, daemon ' + str(pid) if pid else 'left behind (scripts/lab down --name ' + name + ')'}"
+            )
     elif options.command == "fault":
         arguments = dict(pair.partition("=")[::2] for pair in options.arguments)
         result = client.call(lab, options.fault, **{key: _value(value) for key, value in arguments.items()})

@@ -120,5 +120,3 @@ def main(instance: Instance, artifacts: Artifacts, gpus: int) -> None:
         await Daemon(instance, artifacts, gpus).serve(stop)
 
     asyncio.run(run())
-
-

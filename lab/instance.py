@@ -164,5 +164,3 @@ def environment(instance: Instance) -> dict[str, str]:
     # what the machine is configured with for the internet must not leak into an air-gapped site
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     return {**kept, "PATH": f"{folder}:{path}" if folder.exists() else path, "GPUCTL_LAB": instance.name}
-
-

@@ -19,6 +19,6 @@ def install(mirror: Path, python: str) -> None:
     program = folder / f"terraform-provider-proxmox_v{VERSION}"
     # the framework keeps a certificate below HOME, so each lab gets a home of its own
     program.write_text(
-        f"#!/bin/sh\nHOME={mirror} PYTHONPATH={SOURCE.parent} exec {python} -m lab.provider \"$@\"\n", encoding="utf-8"
+        f'#!/bin/sh\nHOME={mirror} PYTHONPATH={SOURCE.parent} exec {python} -m lab.provider "$@"\n', encoding="utf-8"
     )
     program.chmod(0o755)

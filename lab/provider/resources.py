@@ -169,9 +169,7 @@ class Download(Kind):
 
     def delete(self, state: State) -> None:
         with _translated("deleting file"):
-            task = (
-                self.api.nodes(state["node_name"]).storage(state["datastore_id"]).content(state["id"]).delete()
-            )
+            task = self.api.nodes(state["node_name"]).storage(state["datastore_id"]).content(state["id"]).delete()
         if isinstance(task, str) and task.startswith("UPID"):
             self.wait(task, 60, "deleting file")
 
@@ -235,7 +233,9 @@ class Vm(Kind):
 
     def _disk(self, d: State) -> str:
         serial = f",serial={d['serial']}" if d.get("serial") else ""
-        options = f",iothread={_bit(d['iothread'])},discard={d['discard']},ssd={_bit(d['ssd'])},backup={_bit(d['backup'])}"
+        options = (
+            f",iothread={_bit(d['iothread'])},discard={d['discard']},ssd={_bit(d['ssd'])},backup={_bit(d['backup'])}"
+        )
         if d.get("import_from"):
             return f"{d['datastore_id']}:0,import-from={d['import_from']}{options}{serial}"
         return f"{d['datastore_id']}:{d['size']}{options}{serial}"
@@ -250,7 +250,9 @@ class Vm(Kind):
             for d in s["disk"]:
                 p[d["interface"]] = self._disk(d)
             efi = s["efi_disk"][0]
-            p["efidisk0"] = f"{efi['datastore_id']}:1,efitype={efi['type']},pre-enrolled-keys={_bit(efi['pre_enrolled_keys'])}"
+            p["efidisk0"] = (
+                f"{efi['datastore_id']}:1,efitype={efi['type']},pre-enrolled-keys={_bit(efi['pre_enrolled_keys'])}"
+            )
             init = s["initialization"][0]
             p[init["interface"] or "ide2"] = f"{init['datastore_id']}:cloudinit,media=cdrom"
             with _translated("creating VM"):
@@ -352,7 +354,8 @@ class Vm(Kind):
         )
         if isinstance(s.get("network_device"), list):
             s["network_device"] = [
-                {**device, "mac_address": macs[i] if i < len(macs) else ""} for i, device in enumerate(s["network_device"])
+                {**device, "mac_address": macs[i] if i < len(macs) else ""}
+                for i, device in enumerate(s["network_device"])
             ]
         if s["cpu"]:
             s["cpu"] = [{**s["cpu"][0], "cores": int(c.get("cores", 1)), "type": c.get("cpu", "kvm64")}]

@@ -22,7 +22,12 @@ NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
 VM = "proxmox_virtual_environment_vm"
 # paths whose change replaces the resource, as with the real provider
 REPLACE: dict[str, set[tuple[str, ...]]] = {
-    VM: {("vm_id",), ("node_name",), ("initialization", "datastore_id"), ("initialization", "user_account", "username")},
+    VM: {
+        ("vm_id",),
+        ("node_name",),
+        ("initialization", "datastore_id"),
+        ("initialization", "user_account", "username"),
+    },
     "proxmox_hardware_mapping_pci": {("name",)},
     "proxmox_download_file": {
         ("url",),

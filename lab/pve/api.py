@@ -263,7 +263,9 @@ class LabPve(FakePve):  # type: ignore[misc]
             data = await _fetch(str(values["url"]))
             kind, wanted = values.get("checksum-algorithm"), values.get("checksum")
             if kind and hashlib.new(str(kind), data).hexdigest() != str(wanted).lower():
-                raise TaskError(f"checksum mismatch: got '{hashlib.new(str(kind), data).hexdigest()}' != expect '{wanted}'")
+                raise TaskError(
+                    f"checksum mismatch: got '{hashlib.new(str(kind), data).hexdigest()}' != expect '{wanted}'"
+                )
             if len(data) > self.storages[name]["avail"]:
                 raise TaskError("download failed: No space left on device")
             self.store_file(name, values["filename"], len(data), values["content"])
@@ -500,4 +502,3 @@ async def _fetch(url: str) -> bytes:
 async def serve(pve: LabPve, certificate: tuple[Path, Path]) -> None:
     """Listen on the address that the emulator was made with."""
     await pve.start(str(certificate[0]), str(certificate[1]))
-

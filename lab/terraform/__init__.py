@@ -11,5 +11,5 @@ def install(folder: Path, python: str) -> None:
     """Write the executable ``terraform`` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "terraform"
-    program.write_text(f"#!/bin/sh\nPYTHONPATH={SOURCE.parent} exec {python} -m lab.terraform \"$@\"\n", encoding="utf-8")
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={SOURCE.parent} exec {python} -m lab.terraform "$@"\n', encoding="utf-8")
     program.chmod(0o755)

@@ -11,7 +11,9 @@ def rendered(resolved: Resolved) -> dict[str, str]:
     """Every generated file by name. What only the live site can tell (cards, interfaces) is left at its default."""
     from gpuctl.render import hosts, terraform
 
-    variables = terraform.variables(resolved, cluster_id="CLUSTER-ID", keys=list(resolved.ssh.authorized_keys), cards={})
+    variables = terraform.variables(
+        resolved, cluster_id="CLUSTER-ID", keys=list(resolved.ssh.authorized_keys), cards={}
+    )
     inventory = hosts.inventory(resolved, {}, secrets="SECRETS")
     return {
         "terraform/gpuctl.auto.tfvars.json": json.dumps(variables, indent=2, sort_keys=True) + "\n",

@@ -29,9 +29,7 @@ SYSCTLS = {
     "vm.panic_on_oom": "0",
 }
 # K3s loads overlay and br_netfilter by itself
-MODULES = (
-    {"name": "nf_conntrack", "evidence": "/proc/sys/net/netfilter"},
-)
+MODULES = ({"name": "nf_conntrack", "evidence": "/proc/sys/net/netfilter"},)
 # lines of K3s' journal after which waiting is pointless
 FATAL = (
     "CA hash does not match",
@@ -73,9 +71,7 @@ def founder(resolved: Resolved, observed: Mapping[str, Observed]) -> str:
     return resolved.servers[0].name
 
 
-def inventory(
-    resolved: Resolved, observed: Mapping[str, Observed], *, secrets: str
-) -> dict[str, Any]:
+def inventory(resolved: Resolved, observed: Mapping[str, Observed], *, secrets: str) -> dict[str, Any]:
     """Ansible's inventory. ``secrets``: the folder that the tokens are looked up in when a playbook runs."""
     first = founder(resolved, observed)
     hashes = sorted({seen.ca_hash for seen in observed.values() if seen.ca_hash and seen.data})
@@ -171,7 +167,9 @@ def prepare(resolved: Resolved, node: Node, interface: str, macs: Sequence[str])
             "want_images": bool(mirrors.k3s),
         },
         "units": units,
-        "vip": {"address": str(resolved.network.api_vip), "interface": interface, "ours": list(macs)} if server else None,
+        "vip": {"address": str(resolved.network.api_vip), "interface": interface, "ours": list(macs)}
+        if server
+        else None,
     }
 
 
@@ -203,10 +201,14 @@ def config(resolved: Resolved, node: Node, interface: str, *, founding: bool) ->
         common["flannel-iface"] = interface
     if not node.is_server:
         return {**common, "server": vip, "token": "K10@ca_hash@::node:@agent_token@"}
-    join = {"cluster-init": True, "token": "@server_token@"} if founding else {
-        "server": vip,
-        "token": "K10@ca_hash@::server:@server_token@",
-    }
+    join = (
+        {"cluster-init": True, "token": "@server_token@"}
+        if founding
+        else {
+            "server": vip,
+            "token": "K10@ca_hash@::server:@server_token@",
+        }
+    )
     disabled = ["local-storage", "servicelb", *(["traefik"] if k8s.ingress != "traefik" else [])]
     return {
         **common,

@@ -111,7 +111,9 @@ def _build(node: Any, loc: Loc, document: Document, budget: Iterator[int], above
             first = document.keys[here]
             at = SpecPath(document.file, *place, dotted(here))
             document.findings.append(
-                Finding(at, "error", "SPEC-02", f"the key {key!r} is given twice (first in line {first[0]})", "keep one")
+                Finding(
+                    at, "error", "SPEC-02", f"the key {key!r} is given twice (first in line {first[0]})", "keep one"
+                )
             )
             continue
         document.keys[here] = place

@@ -33,7 +33,9 @@ def described(part: type[BaseModel] = Cluster, above: str = "") -> Iterator[Desc
     for name, info in part.model_fields.items():
         path = f"{above}{info.alias or name}"
         child = _model(info.annotation)
-        yield Described(path, _type(part, info.alias or name, child), _default(info), info.is_required(), *_texts(part, name, info))
+        yield Described(
+            path, _type(part, info.alias or name, child), _default(info), info.is_required(), *_texts(part, name, info)
+        )
         if child is not None:
             yield from described(child, f"{path}.")
 

@@ -100,9 +100,7 @@ def _fields_at(loc: Loc) -> list[str]:
     here: Any = Cluster
     for part in loc:
         if isinstance(part, str) and isinstance(here, type) and issubclass(here, BaseModel):
-            annotation = next(
-                (f.annotation for n, f in here.model_fields.items() if part in (n, f.alias)), None
-            )
+            annotation = next((f.annotation for n, f in here.model_fields.items() if part in (n, f.alias)), None)
             candidates: list[Any] = [annotation]
             here = None
             while candidates:

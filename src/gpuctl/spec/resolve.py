@@ -54,7 +54,9 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
         ),
         ssh=r.Ssh(cluster.ssh.user, tuple(cluster.ssh.authorized_keys)),
         storage=r.Storage(
-            r.Nfs(storage.nfs.server, storage.nfs.path, storage.nfs.class_, storage.nfs.default) if storage.nfs else None,
+            r.Nfs(storage.nfs.server, storage.nfs.path, storage.nfs.class_, storage.nfs.default)
+            if storage.nfs
+            else None,
             r.ScratchClass(storage.scratch.class_, storage.scratch.mount) if storage.scratch else None,
         ),
         gpu=r.Gpu(cluster.gpu.driver, cluster.gpu.sharing),
@@ -126,7 +128,11 @@ def _site(site: model.Site, os: str, folder: Path) -> r.Site:
             parallelism=proxmox.parallelism,
         ),
         host=r.HostCapacity(
-            site.host.memory, site.host.reserve, site.host.cpus, tuple(sorted(site.host.storage.items())), site.host.gpus
+            site.host.memory,
+            site.host.reserve,
+            site.host.cpus,
+            tuple(sorted(site.host.storage.items())),
+            site.host.gpus,
         ),
         mirrors=r.Mirrors(
             absolute(mirrors.terraform_provider) if mirrors.terraform_provider else None,

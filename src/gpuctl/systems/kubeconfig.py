@@ -57,7 +57,11 @@ def remove(resolved: Resolved) -> bool:
     )
     if context is None or not ours:
         return False
-    for section, name in (("clusters", resolved.name), ("contexts", resolved.name), ("users", f"{resolved.name}-admin")):
+    for section, name in (
+        ("clusters", resolved.name),
+        ("contexts", resolved.name),
+        ("users", f"{resolved.name}-admin"),
+    ):
         theirs[section] = [entry for entry in theirs.get(section) or [] if entry.get("name") != name]
     if theirs.get("current-context") == resolved.name:
         theirs["current-context"] = ""

@@ -80,7 +80,9 @@ class Bootstrap:
             done = ctx.ssh.run(node, "k3s etcd-snapshot save --name first", deadline=deadline)
             if done.code:
                 raise GpuctlError(
-                    f"{node.name}: no etcd snapshot could be taken", where=f"host {node.name}", cause=done.stderr.strip()
+                    f"{node.name}: no etcd snapshot could be taken",
+                    where=f"host {node.name}",
+                    cause=done.stderr.strip(),
                 )
             ctx.say("target", "etcd snapshot taken", phase=self.name, target=f"host/{node.name}")
 
@@ -100,7 +102,9 @@ class Bootstrap:
                 ctx.say("target", "prepared", phase=self.name, target=f"host/{result.host}")
 
         seconds = 900.0 + 120.0 * len(ctx.spec.servers)
-        results = ctx.ansible.run(PLAYBOOK, deadline=ctx.deadline(seconds, "bootstrapping the hosts"), on_result=on_result)
+        results = ctx.ansible.run(
+            PLAYBOOK, deadline=ctx.deadline(seconds, "bootstrapping the hosts"), on_result=on_result
+        )
         if error := failure(results):
             raise error
 
@@ -163,7 +167,13 @@ def _host_changes(node: Node, results: list[TaskResult]) -> list[Change]:
         else:
             made.append(
                 Change(
-                    f"host/{node.name}", action, shown, (node.source,), before, after, disruption=role if restart else ""
+                    f"host/{node.name}",
+                    action,
+                    shown,
+                    (node.source,),
+                    before,
+                    after,
+                    disruption=role if restart else "",
                 )
             )
     return made

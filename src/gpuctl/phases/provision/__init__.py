@@ -35,9 +35,7 @@ def prepare(ctx: Context, *, for_removal: bool = False) -> None:
     """
     chosen = {} if for_removal else cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings())
     keys = [ctx.ssh.public_key(), *ctx.spec.ssh.authorized_keys]
-    ctx.terraform.prepare(
-        render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen)
-    )
+    ctx.terraform.prepare(render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen))
 
 
 class Provision:
@@ -75,7 +73,9 @@ class Provision:
         """
         nodes = [node for node in ctx.spec.nodes if node.name in existing]
         deadline = ctx.deadline(30, "looking at the hosts' first boot")
-        results = ctx.ssh.run_all(nodes, lambda _: "cloud-init status; test ! -e /run/reboot-required", deadline=deadline)
+        results = ctx.ssh.run_all(
+            nodes, lambda _: "cloud-init status; test ! -e /run/reboot-required", deadline=deadline
+        )
         undone = []
         for name, result in results.items():
             if isinstance(result, GpuctlError) or "done" in result.stdout and result.code == 0:
@@ -95,9 +95,7 @@ class Provision:
             cycles = any(c.type == VM_TYPE and c.actions == ("update",) for c in payload.resources)
             # one after the other where running machines are power-cycled, so that etcd keeps its majority
             parallelism = 1 if cycles else ctx.spec.site.proxmox.parallelism
-            ctx.terraform.apply(
-                payload.saved, parallelism=parallelism, on_event=progress(ctx, len(payload.resources))
-            )
+            ctx.terraform.apply(payload.saved, parallelism=parallelism, on_event=progress(ctx, len(payload.resources)))
         self._wait_for_hosts(ctx, [*payload.fresh, *payload.waiting])
 
     def _wait_for_hosts(self, ctx: Context, names: Sequence[str]) -> None:
@@ -117,7 +115,9 @@ class Provision:
                     ctx.say("target", "answers SSH, first boot done", phase=self.name, target=f"host/{node.name}")
             if total - len(waiting) != said:
                 said = total - len(waiting)
-                ctx.say("progress", f"first boot done on {said} of {total} hosts", phase=self.name, done=said, total=total)
+                ctx.say(
+                    "progress", f"first boot done on {said} of {total} hosts", phase=self.name, done=said, total=total
+                )
             if not waiting:
                 return
         if deadline.stop.is_set():

@@ -66,4 +66,6 @@ def assign(
 
 def _full(wanted: str, by_path: Mapping[str, Card]) -> str:
     """``17:00.0`` and ``0000:17:00`` mean ``0000:17:00.0`` too."""
-    return next((path for path in by_path if wanted in (path, path.removeprefix("0000:"), path.rpartition(".")[0])), wanted)
+    return next(
+        (path for path in by_path if wanted in (path, path.removeprefix("0000:"), path.rpartition(".")[0])), wanted
+    )

@@ -28,7 +28,9 @@ def of(ctx: Context, planned: Sequence[ResourceChange]) -> list[Change]:
 
 
 def _other(change: ResourceChange) -> Change:
-    action: Action = "create" if change.actions == ("create",) else "remove" if change.actions == ("delete",) else "update"
+    action: Action = (
+        "create" if change.actions == ("create",) else "remove" if change.actions == ("delete",) else "update"
+    )
     values = change.after or change.before
     rows = values.get("map") or [{}]
     summary = str(values.get("url") or rows[0].get("path") or "")

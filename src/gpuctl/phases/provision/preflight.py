@@ -68,7 +68,9 @@ def missing_privileges(spec: Resolved, held: dict[str, frozenset[str]]) -> Itera
     """One line per path on which the token lacks something."""
     pools = spec.site.proxmox.storage
     needed = [(path, set(text.split())) for path, text in NEEDED]
-    needed += [(f"/storage/{name}", {"Datastore.AllocateSpace", "Datastore.Audit"}) for name in {pools.os, pools.scratch}]
+    needed += [
+        (f"/storage/{name}", {"Datastore.AllocateSpace", "Datastore.Audit"}) for name in {pools.os, pools.scratch}
+    ]
     needed.append((f"/storage/{pools.images}", {"Datastore.AllocateTemplate", "Datastore.Audit"}))
     for path, wanted in needed:
         has: set[str] = set()

@@ -30,7 +30,11 @@ def _ended(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 
 def _driver(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
     with_images = table()["operator_driver_images"]
-    if any(node.gpus for node in resolved.nodes) and cluster.gpu.driver == "operator" and cluster.image.os not in with_images:
+    if (
+        any(node.gpus for node in resolved.nodes)
+        and cluster.gpu.driver == "operator"
+        and cluster.image.os not in with_images
+    ):
         yield (
             ("image", "os"),
             f"the GPU Operator has no driver image for {cluster.image.os}",

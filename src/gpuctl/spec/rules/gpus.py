@@ -20,7 +20,11 @@ def _once(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
         for index, devices in enumerate(pool.gpus.devices):
             owner = f"{pool.name}{index + 1}"
             if len(devices) != pool.gpus.count:
-                yield (*loc, index), f"{owner} names {len(devices)} cards, count is {pool.gpus.count}", "make them agree"
+                yield (
+                    (*loc, index),
+                    f"{owner} names {len(devices)} cards, count is {pool.gpus.count}",
+                    "make them agree",
+                )
             for device in devices:
                 if device in seen:
                     yield (*loc, index), f"the card {device} is given to {seen[device]} and {owner}", "give it once"
@@ -47,5 +51,11 @@ def _profiles(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 RULES = (
     Rule("GPU-R1", "error", "No GPU given twice", "A passed-through card belongs to one VM.", _once),
     Rule("GPU-R2", "error", "As many GPUs as the host has", "The last VMs would not start.", _enough),
-    Rule("GPU-R3", "error", "Every profile fits a node", "A pod cannot span nodes; the notebook would stay pending.", _profiles),
+    Rule(
+        "GPU-R3",
+        "error",
+        "Every profile fits a node",
+        "A pod cannot span nodes; the notebook would stay pending.",
+        _profiles,
+    ),
 )

@@ -73,7 +73,9 @@ def _sizes(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 RULES = (
     Rule("NET-01", "error", "Addresses lie on the LAN", "A host outside its network reaches nothing.", _inside),
-    Rule("NET-02", "error", "Addresses are unique", "Two hosts with one address take turns being unreachable.", _unique),
+    Rule(
+        "NET-02", "error", "Addresses are unique", "Two hosts with one address take turns being unreachable.", _unique
+    ),
     Rule(
         "NET-03", "error", "Networks are disjoint", "Overlapping ranges send packets to the wrong network.", _disjoint
     ),

@@ -52,14 +52,19 @@ def _names(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 def _disks(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     parts: list[tuple[Loc, int | None]] = [(("nodes", "control_plane", "disk"), cluster.nodes.control_plane.disk)]
     for number, pool in enumerate(cluster.nodes.pools):
-        parts += [(("nodes", "pools", number, "disk"), pool.disk), (("nodes", "pools", number, "scratch"), pool.scratch)]
+        parts += [
+            (("nodes", "pools", number, "disk"), pool.disk),
+            (("nodes", "pools", number, "scratch"), pool.scratch),
+        ]
     for loc, size in parts:
         if size is not None and (size % GIB or size < 8 * GIB):
             yield loc, "a disk is a whole number of GiB, 8 at least", "write it like 100GiB"
 
 
 def _labels(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    everything = [(loc, cluster.nodes.control_plane if name == "control_plane" else None) for loc, name in _machines(cluster)]
+    everything = [
+        (loc, cluster.nodes.control_plane if name == "control_plane" else None) for loc, name in _machines(cluster)
+    ]
     pools = list(cluster.nodes.pools)
     for loc, control in everything:
         machine = control or pools[int(loc[-1])]
@@ -72,7 +77,9 @@ def _labels(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
 RULES = (
     Rule("TOP-01", "error", "Odd number of control planes", "etcd needs a majority: 2 of 3, 3 of 5.", _odd),
     Rule("TOP-02", "error", "One address per node", "Addresses are static; VM ids follow from them.", _addressed),
-    Rule("TOP-03", "error", "Names are unique", "A node's name is its VM's, its host's and its Kubernetes name.", _names),
+    Rule(
+        "TOP-03", "error", "Names are unique", "A node's name is its VM's, its host's and its Kubernetes name.", _names
+    ),
     Rule("TOP-04", "error", "Disks are whole GiB", "Proxmox allocates whole GiB; less than 8 holds no OS.", _disks),
     Rule("TOP-05", "error", "No labels of Kubernetes' own", "The API server refuses them.", _labels),
 )
