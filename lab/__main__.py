@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lab.paths import Instance
 from lab.shell import LabError
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _value(text: str) -> object:
+def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

@@ -35,11 +35,32 @@ MACHINE_PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "iptables": "iptables",
 }
-GUEST_PACKAGES = (
-    "systemd systemd-sysv dbus openssh-server python3 python3-apt iproute2 iputils-ping iputils-arping iptables nftables "
-    "containerd runc containernetworking-plugins kmod procps sudo curl ca-certificates systemd-timesyncd e2fsprogs util-linux "
-    "conntrack ethtool"
-).split()
+GUEST_PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "python3",
+    "python3-apt",
+    "iproute2",
+    "iputils-ping",
+    "iputils-arping",
+    "iptables",
+    "nftables",
+    "containerd",
+    "runc",
+    "containernetworking-plugins",
+    "kmod",
+    "procps",
+    "sudo",
+    "curl",
+    "ca-certificates",
+    "systemd-timesyncd",
+    "e2fsprogs",
+    "util-linux",
+    "conntrack",
+    "ethtool",
+]
 # What a host installs from the site's mirror: real Debian packages with what they need.
 MIRROR_PACKAGES = ("keepalived", "qemu-guest-agent", "nfs-common")
 
@@ -157,7 +178,7 @@ def _go_build(source: Path, output: Path, linker_flags: str = "") -> None:
         "GOCACHE": str(cache() / "go-build"),
         "GOMODCACHE": str(cache() / "go-mod"),
     }
-    command = [_go(), "build", "-trimpath", "-ldflags", f"-s -w {linker_flags}", "-o", output, "."]
+    command: list[str | Path] = [_go(), "build", "-trimpath", "-ldflags", f"-s -w {linker_flags}", "-o", output, "."]
     run(command, seconds=2400, cwd=source, environment=environment)
 
 
@@ -230,10 +251,20 @@ def _prepare_root(root: Path, guest: Path) -> None:
         target = "sysinit.target" if unit.name == "lab-boot.service" else "multi-user.target"
         (units / f"{target}.wants").mkdir(exist_ok=True)
         (units / f"{target}.wants" / unit.name).symlink_to(f"../{unit.name}")
-    masked = (
-        "systemd-sysctl systemd-udevd systemd-networkd systemd-resolved containerd keepalived systemd-timesyncd "
-        "systemd-logind getty@tty1 console-getty apt-daily apt-daily-upgrade"
-    ).split()
+    masked = [
+        "systemd-sysctl",
+        "systemd-udevd",
+        "systemd-networkd",
+        "systemd-resolved",
+        "containerd",
+        "keepalived",
+        "systemd-timesyncd",
+        "systemd-logind",
+        "getty@tty1",
+        "console-getty",
+        "apt-daily",
+        "apt-daily-upgrade",
+    ]
     for name in masked:
         link = units / f"{name}.service"
         link.unlink(missing_ok=True)

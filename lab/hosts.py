@@ -193,7 +193,10 @@ class Hosts:
             "SwapTotal": 0,
             "SwapFree": 0,
         }
-        processor = "processor\t: {0}\nphysical id\t: 0\ncore id\t\t: {0}\ncpu cores\t: {1}\nmodel name\t: lab\ncpu MHz\t\t: 2000.000\n\n"
+        processor = (
+            "processor\t: {0}\nphysical id\t: 0\ncore id\t\t: {0}\ncpu cores\t: {1}\n"
+            "model name\t: lab\ncpu MHz\t\t: 2000.000\n\n"
+        )
         return {
             "/etc/hostname": f"{machine.name}\n",
             "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n",

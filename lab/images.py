@@ -15,10 +15,57 @@ BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
 CREATED = "2026-01-01T00:00:00Z"
 
-APPLETS = (
-    "sh ash httpd wget nc sleep cat ls hostname ps ip ping echo env mount nslookup top date id mkdir touch df free true "
-    "false test head tail grep sed awk seq nproc timeout sort uniq wc cut tr rm cp mv chmod sha256sum dd sync xargs printf kill"
-).split()
+APPLETS = [
+    "sh",
+    "ash",
+    "httpd",
+    "wget",
+    "nc",
+    "sleep",
+    "cat",
+    "ls",
+    "hostname",
+    "ps",
+    "ip",
+    "ping",
+    "echo",
+    "env",
+    "mount",
+    "nslookup",
+    "top",
+    "date",
+    "id",
+    "mkdir",
+    "touch",
+    "df",
+    "free",
+    "true",
+    "false",
+    "test",
+    "head",
+    "tail",
+    "grep",
+    "sed",
+    "awk",
+    "seq",
+    "nproc",
+    "timeout",
+    "sort",
+    "uniq",
+    "wc",
+    "cut",
+    "tr",
+    "rm",
+    "cp",
+    "mv",
+    "chmod",
+    "sha256sum",
+    "dd",
+    "sync",
+    "xargs",
+    "printf",
+    "kill",
+]
 
 
 @dataclass(frozen=True)

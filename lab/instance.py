@@ -99,12 +99,13 @@ def _start_daemon(instance: Instance, gpus: int) -> None:
     while True:
         try:
             call(instance, "ping", seconds=5)
-            return
         except LabError:
             if daemon.poll() is not None or time.monotonic() > deadline:
                 tail = instance.log.read_text(encoding="utf-8", errors="replace")[-2000:]
                 raise LabError(f"the lab's daemon did not start: {tail}") from None
             time.sleep(0.1)
+        else:
+            return
 
 
 def daemon_pid(instance: Instance) -> int | None:

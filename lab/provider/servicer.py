@@ -188,7 +188,7 @@ class Servicer(rpc.ProviderServicer):  # type: ignore[misc]
             diagnostics.append(_diagnostic(error.summary, error.detail))
             # what was made is kept, tainted by Terraform, so that nothing is lost
             state = kind.partial if prior is None else prior
-        except Exception as error:  # a bug of ours must reach Terraform as a diagnostic
+        except Exception as error:  # noqa: BLE001 - a bug of ours must reach Terraform as a diagnostic
             traceback.print_exc(file=sys.stderr)
             diagnostics.append(_diagnostic("the stand-in provider failed", repr(error)))
             state = kind.partial if prior is None else prior

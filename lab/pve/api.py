@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import re
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,30 @@ from lab.pve.site import GIB, NODE, Inventory
 
 TOKEN = "gpuctl@pve!lab"
 IMAGE_SIZE = 3 * GIB  # what the cloud image's disk measures
-MINIMUM_PRIVILEGES = (
-    "VM.Allocate VM.Audit VM.PowerMgmt VM.GuestAgent.Audit VM.Config.CDROM VM.Config.CPU VM.Config.Cloudinit "
-    "VM.Config.Disk VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options Datastore.AllocateSpace "
-    "Datastore.AllocateTemplate Datastore.Audit SDN.Use Mapping.Use Mapping.Audit Mapping.Modify Sys.Audit "
-    "Sys.Modify Sys.AccessNetwork"
-).split()
+MINIMUM_PRIVILEGES = [
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.PowerMgmt",
+    "VM.GuestAgent.Audit",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Cloudinit",
+    "VM.Config.Disk",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "Datastore.AllocateSpace",
+    "Datastore.AllocateTemplate",
+    "Datastore.Audit",
+    "SDN.Use",
+    "Mapping.Use",
+    "Mapping.Audit",
+    "Mapping.Modify",
+    "Sys.Audit",
+    "Sys.Modify",
+    "Sys.AccessNetwork",
+]
 ROOT_ONLY = ("args", "affinity", "hookscript", "hugepages", "keephugepages", "arch", "ciupgrade")
 HOSTPCI = re.compile(r"hostpci\d+")
 
@@ -50,7 +69,7 @@ class LabPve(FakePve):  # type: ignore[misc]
         self.cards = [dict(card) for card in inventory.cards]
         self.mappings_by_name: dict[str, dict[str, Any]] = {}
         self.apitokens = {TOKEN: secret}
-        self.storages = {
+        self.storages: dict[str, dict[str, Any]] = {
             name: {
                 "type": s.type,
                 "active": 1,
@@ -70,7 +89,7 @@ class LabPve(FakePve):  # type: ignore[misc]
 
     async def fault(self, name: str, **arguments: Any) -> Any:
         """Cause a fault by name. ValueError: unknown name or arguments."""
-        faults = {
+        faults: dict[str, Callable[..., Any]] = {
             "fail-next": self._fault_fail,
             "delay-task": self._fault_delay,
             "expire-token": lambda: self.apitokens.clear(),
@@ -106,7 +125,7 @@ class LabPve(FakePve):  # type: ignore[misc]
 
     async def _fault_delete(self, vmid: int) -> None:
         await asyncio.to_thread(self.machines.destroy, vmid)
-        self.vms = [vm for vm in self.vms if vm.vmid != vmid]
+        self.vms[:] = [vm for vm in self.vms if vm.vmid != vmid]
 
     async def task(self, node: str, ttype: str, tid: Any, user: str, body: Any, **options: Any) -> Any:
         async def run() -> Any:

@@ -77,8 +77,9 @@ def describe(planned: Leavings, spec: Resolved) -> str:
     stays = f" NFS {nfs.server}:{nfs.path} stays." if nfs else ""
     names = ", ".join(name for _, name in planned.vms[:12]) + (" ..." if len(planned.vms) > 12 else "")
     return (
-        f"This removes {len(planned.vms)} VMs ({names}), {len(planned.disks)} disks ({tib:.1f} TiB) with all data on them, "
-        f"{len(planned.mappings)} PCI mappings and {len(planned.images)} images of {where}.{stays}"
+        f"This removes {len(planned.vms)} VMs ({names}), {len(planned.disks)} disks ({tib:.1f} TiB) "
+        f"with all data on them, {len(planned.mappings)} PCI mappings and {len(planned.images)} images "
+        f"of {where}.{stays}"
     )
 
 

@@ -1,4 +1,4 @@
-"""YAML with positions: every key and value knows its line and column; what YAML 1.1 would silently change is refused."""
+"""YAML with positions: every key and value knows its place; what YAML 1.1 would silently change is refused."""
 
 from __future__ import annotations
 

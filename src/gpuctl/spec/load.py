@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from gpuctl.run.errors import Exit, GpuctlError
-from gpuctl.spec.document import Document, Loc, dotted, parse
+from gpuctl.spec.document import Loc, dotted, parse
 from gpuctl.spec.findings import Finding
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolve import resolve

@@ -38,7 +38,7 @@ GRACE_SECONDS = 1800.0
 
 @dataclass(frozen=True)
 class ResourceChange:
-    """One resource of a plan. ``actions`` as Terraform's: ("create",), ("delete", "create"), ...; values by attribute."""
+    """One resource of a plan. ``actions`` as Terraform's: ("create",), ("delete", "create"); values by attribute."""
 
     address: str
     type: str
@@ -104,7 +104,8 @@ class Terraform:
             # direct stays for everything else, which this configuration does not need
             lines += [
                 "provider_installation {",
-                f'  filesystem_mirror {{\n    path    = {json.dumps(mirror)}\n    include = ["registry.terraform.io/bpg/proxmox"]\n  }}',
+                f"  filesystem_mirror {{\n    path    = {json.dumps(mirror)}",
+                '    include = ["registry.terraform.io/bpg/proxmox"]\n  }',
                 '  direct {\n    exclude = ["registry.terraform.io/bpg/proxmox"]\n  }',
                 "}",
             ]

@@ -166,9 +166,8 @@ def services(state: State, wanted: Sequence[Mapping[str, Any]], vip: Mapping[str
     for unit in wanted:
         name, facts = unit["name"], known[unit["name"]]
         # a package that would be installed only now has no unit yet
-        if unit["enabled"] and facts["UnitFileState"] in ("disabled", ""):
-            if state.note(f"{name} enabled"):
-                state.run(["systemctl", "enable", name])
+        if unit["enabled"] and facts["UnitFileState"] in ("disabled", "") and state.note(f"{name} enabled"):
+            state.run(["systemctl", "enable", name])
         proven = not unit["proof"] or state.attempt(unit["proof"]).returncode == 0
         if facts["ActiveState"] != "active" or not proven:
             if vip and name == "keepalived.service":

@@ -11,6 +11,7 @@ from gpuctl.context import Context
 from gpuctl.phases.base import Action, Change, Plan
 from gpuctl.phases.bootstrap import members, observe
 from gpuctl.render import hosts
+from gpuctl.render.hosts import Observed
 from gpuctl.run.errors import GpuctlError
 from gpuctl.run.workspace import write_private
 from gpuctl.spec.resolved import Node
@@ -27,7 +28,7 @@ class Payload:
     """``hosts``: whether the playbook has something to do; the rest is done through the API afterwards."""
 
     hosts: bool
-    observed: dict[str, hosts.Observed]
+    observed: dict[str, Observed]
 
 
 class Bootstrap:
@@ -134,7 +135,7 @@ class Bootstrap:
         )
 
 
-def _one_cluster(ctx: Context, observed: dict[str, hosts.Observed]) -> None:
+def _one_cluster(ctx: Context, observed: dict[str, Observed]) -> None:
     """Hosts with data of different clusters must never be joined."""
     hashes: dict[str, list[str]] = {}
     for name, seen in observed.items():

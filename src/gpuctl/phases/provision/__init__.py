@@ -12,6 +12,7 @@ from gpuctl.phases.base import Change, Plan
 from gpuctl.phases.provision import cards, changes, preflight
 from gpuctl.render import terraform as render
 from gpuctl.run.errors import GpuctlError
+from gpuctl.systems.ssh import Completed
 from gpuctl.systems.terraform import VM_TYPE, ResourceChange, target_of
 
 FIRST_BOOT_SECONDS = 900.0
@@ -78,7 +79,7 @@ class Provision:
         )
         undone = []
         for name, result in results.items():
-            if isinstance(result, GpuctlError) or "done" in result.stdout and result.code == 0:
+            if isinstance(result, GpuctlError) or ("done" in result.stdout and result.code == 0):
                 continue
             undone.append(name)
         return tuple(sorted(undone))
@@ -103,7 +104,7 @@ class Provision:
         waiting = [node for node in ctx.spec.nodes if node.name in names]
         total = len(waiting)
         deadline = ctx.deadline(FIRST_BOOT_SECONDS, "waiting for the hosts' first boot")
-        last: dict[str, object] = {}
+        last: dict[str, Completed | GpuctlError] = {}
         said = -1
         for _ in deadline.ticks(SSH_EVERY):
             results = ctx.ssh.run_all(waiting, lambda _: _FIRST_BOOT, deadline=deadline)

@@ -43,7 +43,8 @@ def _profiles(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
         if profile.gpus > most:
             yield (
                 ("jupyterhub", "profiles", number, "gpus"),
-                f"no node can run the profile {profile.name!r}: it wants {profile.gpus} GPUs, the largest node has {most}",
+                f"no node can run the profile {profile.name!r}: "
+                f"it wants {profile.gpus} GPUs, the largest node has {most}",
                 "a notebook lives on one node: use fewer GPUs, or a pool with more per node",
             )
 

@@ -64,7 +64,8 @@ def _sizes(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
         needed = max(0, (len(resolved.nodes) - 1).bit_length())
         yield (
             ("kubernetes", "pod_cidr"),
-            f"{pods} has /24 ranges for {room if pods.prefixlen <= 24 else 0} nodes, the cluster has {len(resolved.nodes)}",
+            f"{pods} has /24 ranges for {room if pods.prefixlen <= 24 else 0} nodes, "
+            f"the cluster has {len(resolved.nodes)}",
             f"use a /{24 - needed} or larger",
         )
     if cluster.kubernetes.service_cidr.prefixlen > 24:
