@@ -244,7 +244,10 @@ def show_report(report: Report, options: Options) -> None:
 
     from gpuctl.report import table
 
-    table.render(report, Console(highlight=False))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 140)
+    table.render(report, console)
 
 
 def write_report(path: Path, text: str) -> None:

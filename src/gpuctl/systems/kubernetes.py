@@ -81,6 +81,17 @@ class Kubernetes:
         """Parsed JSON of any API path, or text for the paths that answer text (/readyz)."""
         return self._call("GET", path, query=query)
 
+    def anonymous_status(self, path: str) -> int:
+        """The HTTP status that somebody without credentials gets."""
+        from kubernetes import client
+
+        known = self.api().configuration
+        bare = client.Configuration()
+        bare.host, bare.ssl_ca_cert, bare.retries, bare.proxy = known.host, known.ssl_ca_cert, False, None
+        with self.translate(f"GET {path} without credentials"), client.ApiClient(bare) as api:
+            request = api.param_serialize("GET", path, header_params={"Accept": "application/json"}, auth_settings=[])
+            return int(api.call_api(*request, _request_timeout=SECONDS).status)
+
     def post(self, path: str, body: object) -> Any:
         return self._call("POST", path, body=body)
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gpuctl.spec.resolved import Resolved
-
-if TYPE_CHECKING:
-    from gpuctl.verify.facts import Facts
+from gpuctl.verify.facts import Facts
 
 Outcome = Literal["pass", "fail", "skipped", "unknown"]
 Group = Literal["infra", "cluster", "gpu", "management", "applications", "security"]
 Need = Literal["proxmox", "terraform", "hosts", "kubernetes", "probes"]
+GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 
 @dataclass(frozen=True)
 class Measurement:
     """What was measured, against which limit. Only ``pass`` is a pass; the reason of anything else is never empty.
 
-    ``cause`` names what it is a consequence of (``node/wk-gpu2 unreachable``): results with the same cause are folded.
+    ``cause`` names what it is a consequence of (``host/wk-gpu2 unreachable``): results with the same cause are folded.
     """
 
     outcome: Outcome
@@ -40,7 +39,7 @@ class Check:
     claim: str
     needs: tuple[Need, ...]
     judge: Callable[[Resolved, Facts], Measurement]
-    source: str = ""
+    source: str = "gpuctl"
 
 
 @dataclass(frozen=True)
@@ -50,3 +49,33 @@ class Result:
     check: Check
     measurement: Measurement
     seconds: float = field(default=0.0)
+
+
+def passed(measured: str, limit: str) -> Measurement:
+    return Measurement("pass", measured, limit)
+
+
+def failed(measured: str, limit: str, reason: str, next: str = "") -> Measurement:
+    return Measurement("fail", measured, limit, reason, next=next)
+
+
+def judged(problems: Mapping[str, str], measured: str, limit: str, *, next: str = "") -> Measurement:
+    """A pass when there are no problems; else a fail that names them, by target."""
+    if not problems:
+        return passed(measured, limit)
+    return failed(measured, limit, "; ".join(f"{target}: {problem}" for target, problem in problems.items()), next)
+
+
+def over_hosts(facts: Facts, problems: Mapping[str, str], measured: str, limit: str, *, next: str = "") -> Measurement:
+    """As ``judged``, for something that every host must have: a host that was not reached leaves it unknown."""
+    verdict = judged(problems, measured, limit, next=next)
+    unreached = facts.unreached
+    if verdict.outcome != "pass" or not unreached:
+        return verdict
+    return Measurement(
+        "unknown",
+        f"{measured}, {len(unreached)} not reached",
+        limit,
+        "; ".join(f"{name}: {error.what}" for name, error in unreached.items()),
+        cause=f"hosts {', '.join(unreached)} unreachable",
+    )

@@ -39,6 +39,13 @@ def prepare(ctx: Context, *, for_removal: bool = False) -> None:
     ctx.terraform.prepare(render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen))
 
 
+def drift(ctx: Context) -> tuple[str, ...]:
+    """What Terraform would change now, e.g. ``vm/cp1: update``; empty when the server is as the spec says."""
+    prepare(ctx)
+    _, planned = ctx.terraform.plan()
+    return tuple(f"{target_of(change.address)}: {' and '.join(change.actions)}" for change in planned)
+
+
 class Provision:
     """The first phase."""
 

@@ -1,0 +1,59 @@
+"""GPUs of the Proxmox server against the spec, from the configuration of every VM."""
+
+from __future__ import annotations
+
+import re
+
+from gpuctl.spec.resolved import Resolved
+from gpuctl.verify.base import Check, Measurement, judged
+from gpuctl.verify.facts import Facts
+
+LIMIT = "each card in one VM, count as in the spec"
+HOSTPCI = re.compile(r"hostpci\d+")
+
+
+def judge(spec: Resolved, facts: Facts) -> Measurement:
+    wanted = {node.vm_id: node for node in spec.nodes}
+    if not any(node.gpus for node in spec.nodes):
+        return Measurement("skipped", "no GPUs", LIMIT, "the spec gives no node a GPU")
+    server = facts.hypervisor
+    owners: dict[str, list[int]] = {}
+    for vmid, config in server.configs.items():
+        for key, value in config.items():
+            if HOSTPCI.fullmatch(key):
+                for path in _paths(value, facts):
+                    owners.setdefault(path, []).append(vmid)
+    problems = {
+        f"card {path}": f"given to VMs {', '.join(map(str, vmids))}"
+        for path, vmids in owners.items()
+        if len(vmids) > 1 and wanted.keys() & set(vmids)
+    }
+    given = 0
+    for vmid, node in wanted.items():
+        has = sum(vmids == [vmid] for vmids in owners.values())
+        given += has
+        count = node.gpus.count if node.gpus else 0
+        if has != count:
+            problems[node.name] = f"{has} cards instead of {count}"
+    for name, mapping in server.mappings.items():
+        if mapping.errors and any(path in owners for path in mapping.paths):
+            problems[f"mapping {name}"] = ", ".join(mapping.errors)
+    nodes = sum(bool(node.gpus) for node in spec.nodes)
+    return judged(problems, f"{given} cards in {nodes} VMs", LIMIT, next="gpuctl plan")
+
+
+def _paths(value: str, facts: Facts) -> tuple[str, ...]:
+    options = dict(part.partition("=")[::2] for part in value.split(","))
+    if mapping := facts.hypervisor.mappings.get(options.get("mapping", "")):
+        return mapping.paths
+    # a raw address: "0000:17:00.0", "17:00" for all functions, or "host=..."; several are joined by ";"
+    host = options.get("host") or value.split(",")[0]
+    return tuple(_full(part) for part in host.split(";") if ":" in part)
+
+
+def _full(path: str) -> str:
+    path = path if path.count(":") == 2 else f"0000:{path}"
+    return path if "." in path else f"{path}.0"
+
+
+CHECK = Check("INF-02", "infra", "each GPU belongs to exactly one VM, as many as the spec says", ("proxmox",), judge)

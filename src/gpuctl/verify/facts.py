@@ -1,0 +1,148 @@
+"""What the checks judge: everything that was observed in one run. Plain values, no adapters.
+
+A source that did not answer is its GpuctlError; a judge is only called when the sources it needs answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuctl.run.errors import GpuctlError
+from gpuctl.systems.proxmox import PciMapping, Vm
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A host's clock against ours. ``offset`` in seconds, known to within ``error``; ``answered``: first SSH answer."""
+
+    offset: float
+    error: float
+    answered: float
+
+
+@dataclass(frozen=True)
+class EtcdMember:
+    """What a member says of itself on its metrics port. ``peers``: ids of the other members it knows."""
+
+    id: str
+    healthy: bool
+    leader: bool
+    has_leader: bool
+    peers: tuple[str, ...]
+    revision: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest etcd snapshot of a server.
+
+    ``intact``: the sha256 at its end fits, None when it carries none. ``encrypted``, ``plain``: Secrets found in it
+    whose value is encrypted, or readable.
+    """
+
+    name: str
+    age: float
+    intact: bool | None
+    encrypted: int
+    plain: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host. ``memory`` bytes; ``certificates``: seconds left by path; ``modes``: permission bits by path."""
+
+    clock: Clock
+    cpus: int
+    memory: int
+    certificates: Mapping[str, float]
+    modes: Mapping[str, int]
+    etcd: EtcdMember | None
+    snapshot: Snapshot | None
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """The Proxmox server. ``configs`` of every VM we may see; ``agents``: seconds to answer, None: silent."""
+
+    vms: Mapping[int, Vm]
+    configs: Mapping[int, Mapping[str, str]]
+    mappings: Mapping[str, PciMapping]
+    agents: Mapping[int, float | None]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address of the API. ``latencies`` of answered ``/readyz`` in seconds; ``error`` of the first that failed."""
+
+    latencies: tuple[float, ...]
+    asked: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Kubernetes API: raw objects; ``endpoints`` by name (server or ``VIP``); ``anonymous``: status by path."""
+
+    nodes: tuple[Mapping[str, Any], ...]
+    system_pods: tuple[Mapping[str, Any], ...]
+    requests: tuple[Mapping[str, Any], ...]
+    endpoints: Mapping[str, Endpoint]
+    anonymous: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe pod. ``loss``: lost pings in percent by node of the peer; ``resolved`` of ``asked`` DNS lookups."""
+
+    loss: Mapping[str, int]
+    resolved: int
+    asked: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``now``: seconds since the epoch. Hosts and probes by node name. ``modes`` of the workspace's private files."""
+
+    now: float
+    modes: Mapping[str, int] = field(default_factory=dict)
+    proxmox: Hypervisor | GpuctlError | None = None
+    terraform: tuple[str, ...] | GpuctlError | None = None
+    hosts: Mapping[str, Host | GpuctlError] | GpuctlError | None = None
+    kubernetes: Cluster | GpuctlError | None = None
+    probes: Mapping[str, Probe | GpuctlError] | GpuctlError | None = None
+
+    # what a judge reads: it is only called when the source is there
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        assert isinstance(self.proxmox, Hypervisor)
+        return self.proxmox
+
+    @property
+    def cluster(self) -> Cluster:
+        assert isinstance(self.kubernetes, Cluster)
+        return self.kubernetes
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        assert isinstance(self.terraform, tuple)
+        return self.terraform
+
+    @property
+    def reached(self) -> dict[str, Host]:
+        """The hosts that could be looked at."""
+        assert self.hosts is not None and not isinstance(self.hosts, GpuctlError)
+        return {name: host for name, host in self.hosts.items() if isinstance(host, Host)}
+
+    @property
+    def unreached(self) -> dict[str, GpuctlError]:
+        """The hosts that could not."""
+        assert self.hosts is not None and not isinstance(self.hosts, GpuctlError)
+        return {name: host for name, host in self.hosts.items() if isinstance(host, GpuctlError)}
+
+    @property
+    def probed(self) -> Mapping[str, Probe | GpuctlError]:
+        assert self.probes is not None and not isinstance(self.probes, GpuctlError)
+        return self.probes

@@ -1,0 +1,186 @@
+"""Observe everything the chosen checks need: each source at the same time as the others, each with a deadline.
+
+A source that does not answer becomes its error; nothing here judges.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from gpuctl.context import Context
+from gpuctl.phases import provision
+from gpuctl.run.errors import GpuctlError
+from gpuctl.spec.resolved import Node
+from gpuctl.systems.ssh import Completed
+from gpuctl.verify import probes
+from gpuctl.verify.base import Need
+from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Host, Hypervisor, Snapshot
+
+HOST_SECONDS = 120.0
+CLOCK_SAMPLES = 3
+READYZ_SAMPLES = 20
+WORKERS = 32
+# readable by everybody on many clusters by mistake
+ANONYMOUS_PATHS = ("/api", "/api/v1/namespaces", "/api/v1/secrets")
+
+T = TypeVar("T")
+
+
+def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
+    """The facts of these sources; the others stay None."""
+    wanted = set(needs)
+    sources: dict[Need, Callable[[Context], Any]] = {
+        "proxmox": _hypervisor,
+        "terraform": provision.drift,
+        "hosts": _hosts,
+        "kubernetes": _cluster,
+        "probes": probes.observe,
+    }
+    # the adapters are made here, in one thread: they are cached on first use
+    failed: dict[str, GpuctlError] = {}
+    for need, make in (
+        ("proxmox", lambda: ctx.proxmox),
+        ("terraform", lambda: ctx.terraform),
+        ("hosts", ctx.ssh.public_key),
+    ):
+        if need in wanted:
+            try:
+                make()
+            except GpuctlError as error:
+                failed[need] = error
+    with ThreadPoolExecutor(max_workers=len(sources)) as pool:
+        running = {
+            need: pool.submit(_or_error, source, ctx)
+            for need, source in sources.items()
+            if need in wanted and need not in failed
+        }
+        found: dict[str, Any] = {**failed, **{need: future.result() for need, future in running.items()}}
+    return Facts(now=time.time(), modes=_private_modes(ctx), **found)
+
+
+def _or_error(source: Callable[[Context], T], ctx: Context) -> T | GpuctlError:
+    try:
+        return source(ctx)
+    except GpuctlError as error:
+        return error
+
+
+def _private_modes(ctx: Context) -> dict[str, int]:
+    workspace = ctx.workspace
+    state = workspace.terraform / "terraform.tfstate"
+    files_ = [workspace.kubeconfig, state, *sorted(workspace.secrets.glob("*"))]
+    return {str(path): stat.S_IMODE(path.stat().st_mode) for path in files_ if path.is_file()}
+
+
+# --- Proxmox
+
+
+def _hypervisor(ctx: Context) -> Hypervisor:
+    wanted = {node.vm_id for node in ctx.spec.nodes}
+    vms = {vm.vmid: vm for vm in ctx.proxmox.vms()}
+
+    def agent(vmid: int) -> float | None:
+        started = time.monotonic()
+        return time.monotonic() - started if ctx.proxmox.ping_agent(vmid) else None
+
+    ours = [vmid for vmid in vms if vmid in wanted and vms[vmid].node == ctx.spec.site.proxmox.node]
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        # every VM's, since a card may be given to somebody else's
+        configs = dict(zip(vms, pool.map(lambda vm: ctx.proxmox.config(vm.vmid, vm.node), vms.values()), strict=True))
+        agents = dict(zip(ours, pool.map(agent, ours), strict=True))
+    return Hypervisor(vms, configs, ctx.proxmox.mappings(), agents)
+
+
+# --- hosts
+
+
+def _hosts(ctx: Context) -> dict[str, Host | GpuctlError]:
+    script = (files("gpuctl.verify") / "on_host.py").read_text(encoding="utf-8")
+    nodes = ctx.spec.nodes
+    with ThreadPoolExecutor(max_workers=max(1, min(WORKERS, len(nodes)))) as pool:
+        found = pool.map(lambda node: _host(ctx, node, script), nodes)
+        return {node.name: host for node, host in zip(nodes, found, strict=True)}
+
+
+def _host(ctx: Context, node: Node, script: str) -> Host | GpuctlError:
+    try:
+        clock = _clock(ctx, node)
+        deadline = ctx.deadline(HOST_SECONDS, f"looking at {node.name}")
+        done = ctx.ssh.run(node, f"python3 - <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT", deadline=deadline)
+        return _parsed(node, clock, done)
+    except GpuctlError as error:
+        return error
+
+
+def _parsed(node: Node, clock: Clock, done: Completed) -> Host:
+    try:
+        said = json.loads(done.stdout)
+        etcd, snapshot = said["etcd"], said["snapshot"]
+        return Host(
+            clock,
+            said["cpus"],
+            said["memory"],
+            said["certificates"],
+            said["modes"],
+            EtcdMember(**{**etcd, "peers": tuple(etcd["peers"])}) if etcd else None,
+            Snapshot(**snapshot) if snapshot else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise GpuctlError(
+            f"{node.name} could not be looked at",
+            where=f"host {node.name} ({node.address})",
+            cause=done.stderr.strip()[-500:] or str(error),
+        ) from error
+
+
+def _clock(ctx: Context, node: Node) -> Clock:
+    """Of several exchanges the fastest: its round trip bounds the error."""
+    answered, best = 0.0, (0.0, float("inf"))
+    for number in range(CLOCK_SAMPLES):
+        before = time.time()
+        started = time.monotonic()
+        done = ctx.ssh.run(node, "date +%s.%N", deadline=ctx.deadline(30, f"asking {node.name} for the time"))
+        took = time.monotonic() - started
+        if number == 0:
+            answered = took
+        try:
+            offset = float(done.stdout) - (before + took / 2)
+        except ValueError as error:
+            raise GpuctlError(f"{node.name} does not tell the time", cause=done.stderr.strip()) from error
+        best = min(best, (offset, took / 2), key=lambda sample: sample[1])
+    return Clock(*best, answered)
+
+
+# --- Kubernetes
+
+
+def _cluster(ctx: Context) -> Cluster:
+    kubernetes = ctx.kubernetes
+    nodes = kubernetes.nodes()
+    pods = kubernetes.list("/api/v1/namespaces/kube-system/pods")
+    requests = kubernetes.list("/apis/certificates.k8s.io/v1/certificatesigningrequests")
+    addresses = {node.name: f"https://{node.address}:6443" for node in ctx.spec.servers}
+    addresses["VIP"] = f"https://{ctx.spec.network.api_vip}:6443"
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        endpoints = dict(zip(addresses, pool.map(lambda at: _endpoint(ctx, at), addresses.values()), strict=True))
+    anonymous = {path: kubernetes.anonymous_status(path) for path in ANONYMOUS_PATHS}
+    return Cluster(tuple(nodes), tuple(pods), tuple(requests), endpoints, anonymous)
+
+
+def _endpoint(ctx: Context, address: str) -> Endpoint:
+    api, latencies, error = ctx.kubernetes.at(address), [], ""
+    for _ in range(READYZ_SAMPLES):
+        started = time.monotonic()
+        try:
+            api.get("/readyz")
+        except GpuctlError as refused:
+            error = error or f"{refused.what} {refused.cause}".strip()
+            break
+        latencies.append(time.monotonic() - started)
+    return Endpoint(tuple(latencies), READYZ_SAMPLES, error)

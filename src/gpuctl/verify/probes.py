@@ -1,0 +1,159 @@
+"""Probe pods: one on every node, which ping each other and ask the cluster's DNS. They always go away again.
+
+Their namespaces carry the cluster's id as a label; what a killed run left behind is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from gpuctl.context import Context
+from gpuctl.run.errors import GpuctlError
+from gpuctl.verify.facts import Probe
+
+READY_SECONDS, EXEC_SECONDS, GONE_SECONDS = 180.0, 180.0, 60.0
+LOOKUPS, PINGS = 100, 3
+LABEL = "gpuctl.io/verify"
+WORKERS = 32
+# the pod's addresses come as arguments; every line of the answer is "ping <address> <lost percent>" or "dns <resolved>"
+SCRIPT = """
+name=$1; shift
+for peer in "$@"; do echo $peer; done | xargs -P 16 -n 1 sh -c '
+  lost=$(ping -q -c @pings@ -W 2 "$0" 2>/dev/null | sed -n "s/.* \\([0-9]*\\)% packet loss.*/\\1/p")
+  echo "ping $0 ${lost:-100}"'
+ok=0; i=0
+while [ $i -lt @lookups@ ]; do
+  timeout 3 nslookup "$name" >/dev/null 2>&1 && ok=$((ok+1))
+  i=$((i+1))
+done
+echo "dns $ok"
+""".replace("@pings@", str(PINGS)).replace("@lookups@", str(LOOKUPS))
+
+
+def observe(ctx: Context) -> dict[str, Probe | GpuctlError]:
+    """What the probe pods found, by node name; GpuctlError when they cannot be started at all."""
+    with _namespace(ctx) as namespace:
+        pods = _start(ctx, namespace)
+        here = {name: pod for name, pod in pods.items() if isinstance(pod, str)}
+        silent = {name: pod for name, pod in pods.items() if isinstance(pod, GpuctlError)}
+        listed = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods")
+        address = {
+            str(pod["spec"].get("nodeName")): str(pod["status"]["podIP"])
+            for pod in listed
+            if pod.get("status", {}).get("podIP")
+        }
+        deadline = ctx.deadline(EXEC_SECONDS, "probing the pod network")
+
+        def one(node: str) -> Probe | GpuctlError:
+            peers = {address[peer]: peer for peer in here if peer != node}
+            command = ["sh", "-c", SCRIPT, "sh", f"kubernetes.default.svc.{ctx.spec.kubernetes.cluster_domain}", *peers]
+            try:
+                return _read(ctx.kubernetes.exec(namespace, here[node], command, deadline=deadline), peers)
+            except GpuctlError as error:
+                return error
+
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            return {**silent, **dict(zip(here, pool.map(one, here), strict=True))}
+
+
+def _read(said: str, peers: Mapping[str, str]) -> Probe:
+    loss, resolved = {}, 0
+    for line in said.splitlines():
+        word, *rest = line.split()
+        if word == "ping" and len(rest) == 2 and rest[0] in peers:
+            loss[peers[rest[0]]] = int(rest[1])
+        elif word == "dns" and rest:
+            resolved = int(rest[0])
+    return Probe({peer: loss.get(peer, 100) for peer in peers.values()}, resolved, LOOKUPS)
+
+
+@contextmanager
+def _namespace(ctx: Context) -> Iterator[str]:
+    mark = ctx.workspace.cluster_id
+    for left in ctx.kubernetes.list("/api/v1/namespaces", labelSelector=f"{LABEL}={mark}"):
+        _remove(ctx, str(left["metadata"]["name"]))
+    name = f"gpuctl-verify-{secrets.token_hex(3)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {LABEL: mark}}}
+    ctx.kubernetes.post("/api/v1/namespaces", body)
+    try:
+        yield name
+    finally:
+        _remove(ctx, name)
+
+
+def _remove(ctx: Context, name: str) -> None:
+    """Delete the namespace and wait for its end; not stopped by an interrupt, which is when it matters."""
+    from gpuctl.run.deadline import Deadline
+
+    ctx.kubernetes.delete(f"/api/v1/namespaces/{name}")
+    for _ in Deadline.after(GONE_SECONDS, "removing the probe pods").ticks(0.5):
+        if not ctx.kubernetes.list("/api/v1/namespaces", fieldSelector=f"metadata.name={name}"):
+            return
+    ctx.say("warning", f"the namespace {name} of the probes is still terminating; it will go by itself", phase="verify")
+
+
+def _start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
+    """A running probe on every node of the spec: the pod's name by node, or why there is none."""
+    ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", _daemon_set(ctx))
+    wanted = {node.name for node in ctx.spec.nodes}
+    deadline = ctx.deadline(READY_SECONDS, "starting the probe pods")
+    seen: dict[str, dict[str, Any]] = {}
+    running: dict[str, str] = {}
+    for _ in deadline.ticks(0.5):
+        seen = {
+            str(pod["spec"].get("nodeName")): pod for pod in ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods")
+        }
+        running = {node: str(pod["metadata"]["name"]) for node, pod in seen.items() if _ready(pod)}
+        ctx.say("progress", f"{len(running)} of {len(wanted)} probe pods run", phase="verify", done=len(running))
+        unable = wanted - seen.keys()
+        if wanted <= running.keys() or (
+            unable and deadline.left < READY_SECONDS - 20 and wanted - unable <= running.keys()
+        ):
+            break
+    return {name: running[name] if name in running else _why(name, seen.get(name)) for name in sorted(wanted)}
+
+
+def _ready(pod: Mapping[str, Any]) -> bool:
+    return any(s.get("ready") for s in pod.get("status", {}).get("containerStatuses", ()))
+
+
+def _why(node: str, pod: Mapping[str, Any] | None) -> GpuctlError:
+    if pod is None:
+        return GpuctlError(f"{node} got no probe pod: it is not in the cluster", next="gpuctl status")
+    waiting = [
+        s["state"]["waiting"].get("reason", "")
+        for s in pod.get("status", {}).get("containerStatuses", ())
+        if "waiting" in s.get("state", {})
+    ]
+    return GpuctlError(f"the probe pod on {node} does not run: {', '.join(waiting) or 'its kubelet did not start it'}")
+
+
+def _daemon_set(ctx: Context) -> dict[str, Any]:
+    labels = {"app": "gpuctl-probe"}
+    container = {
+        "name": "probe",
+        "image": ctx.spec.probe_image,
+        "command": ["sleep", "3600"],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "gpuctl-probe", "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "tolerations": [{"operator": "Exists"}],
+                    "terminationGracePeriodSeconds": 0,
+                    "automountServiceAccountToken": False,
+                    "containers": [container],
+                },
+            },
+        },
+    }

@@ -1,0 +1,136 @@
+"""Choose the checks, gather what they need, judge. The same facts give the same report."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gpuctl.context import Context
+from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.spec.resolved import Resolved
+from gpuctl.verify import gather
+from gpuctl.verify.base import Check, Measurement, Result
+from gpuctl.verify.checks import ALL
+from gpuctl.verify.facts import Facts
+
+SCHEMA_VERSION = 1
+OUTCOMES = ("pass", "fail", "unknown", "skipped")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one run of verify says. ``time`` is UTC (ISO 8601)."""
+
+    cluster: str
+    endpoint: str
+    simulated: tuple[str, ...]
+    time: str
+    seconds: float
+    results: tuple[Result, ...]
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """Results by outcome."""
+        return {name: sum(r.measurement.outcome == name for r in self.results) for name in OUTCOMES}
+
+    @property
+    def exit_code(self) -> Exit:
+        """A failed check weighs more than one that could not be judged; one the operator skipped weighs nothing."""
+        summary = self.summary
+        return Exit.CHECK_FAILED if summary["fail"] else Exit.VERIFY_INCOMPLETE if summary["unknown"] else Exit.OK
+
+    def to_json(self) -> dict[str, Any]:
+        """The versioned form for machines."""
+        return {
+            "schemaVersion": SCHEMA_VERSION,
+            "cluster": self.cluster,
+            "endpoint": self.endpoint,
+            "simulated": list(self.simulated),
+            "time": self.time,
+            "seconds": round(self.seconds, 1),
+            "summary": self.summary,
+            "checks": [
+                {
+                    "id": result.check.id,
+                    "group": result.check.group,
+                    "claim": result.check.claim,
+                    "outcome": result.measurement.outcome,
+                    "measured": result.measurement.measured,
+                    "limit": result.measurement.limit,
+                    "source": result.check.source,
+                    "reason": result.measurement.reason,
+                    "cause": result.measurement.cause,
+                    "next": result.measurement.next,
+                }
+                for result in self.results
+            ],
+        }
+
+
+def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Report:
+    """Judge the chosen checks (ids or groups) on the live cluster. GpuctlError: unknown id, or another verify runs."""
+    wanted, skipped = _names(only), _names(skip)
+    chosen = [check for check in ALL if not only or {check.id, check.group} & wanted]
+    judging = [check for check in chosen if not {check.id, check.group} & skipped]
+    started, now = time.monotonic(), datetime.now(UTC)
+    with _alone(ctx):
+        facts = gather.facts(ctx, {need for check in judging for need in check.needs})
+    left_out = Measurement("skipped", "not measured", reason="left out by --skip")
+    results = tuple(Result(check, judge(check, ctx.spec, facts) if check in judging else left_out) for check in chosen)
+    spec = ctx.spec
+    return Report(
+        spec.name, spec.endpoint_name, spec.site.simulated, f"{now:%FT%TZ}", time.monotonic() - started, results
+    )
+
+
+def judge(check: Check, spec: Resolved, facts: Facts) -> Measurement:
+    """The check's own verdict; unknown when a source it needs did not answer, or answered something unheard of."""
+    for need in check.needs:
+        source = getattr(facts, need)
+        if isinstance(source, GpuctlError):
+            reason = source.what + (f" ({source.cause.splitlines()[-1]})" if source.cause else "")
+            return Measurement("unknown", "not measured", reason=reason, cause=source.what, next=source.next)
+    try:
+        return check.judge(spec, facts)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = f"what was observed has an unexpected shape: {type(error).__name__}: {error}"
+        return Measurement("unknown", "not judged", reason=reason, next="please report this, with the run's log")
+
+
+def _names(given: Sequence[str]) -> set[str]:
+    known = {check.id for check in ALL} | {check.group for check in ALL}
+    found = {name.upper() if name.upper() in known else name.lower() for name in given}
+    if unknown := sorted(found - known):
+        raise GpuctlError(
+            f"there is no check or group {unknown[0]!r}",
+            cause=f"known: {', '.join(sorted(known))}",
+            exit_code=Exit.USAGE,
+        )
+    return found
+
+
+@contextmanager
+def _alone(ctx: Context) -> Iterator[None]:
+    """One verify per workspace at a time: it removes the probes that a killed one left behind."""
+    path = ctx.workspace.root / "verify.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise GpuctlError(
+            "another gpuctl verify is looking at this cluster",
+            where=str(path),
+            next="wait for it to end",
+            exit_code=Exit.LOCKED,
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
