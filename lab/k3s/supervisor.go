@@ -208,6 +208,10 @@ func (s *supervisor) signNode(w http.ResponseWriter, r *http.Request) {
 	node, address := r.URL.Query().Get("node"), r.URL.Query().Get("ip")
 	switch r.URL.Query().Get("for") {
 	case "kubelet":
+		if err := checkNodePassword(node, r.Header.Get("k3s-Node-Password")); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
 		_, _ = w.Write(loadAuthority("client-ca").sign(request.PublicKey, subject{"system:node:" + node, []string{"system:nodes"}, nil, nil}))
 	case "kube-proxy":
 		_, _ = w.Write(loadAuthority("client-ca").sign(request.PublicKey, subject{"system:kube-proxy", nil, nil, nil}))
@@ -253,6 +257,7 @@ func (c client) call(method, path string, body []byte) ([]byte, int, error) {
 		return nil, 0, err
 	}
 	request.SetBasicAuth(c.user, c.secret)
+	request.Header.Set("k3s-Node-Password", nodePassword())
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, 0, err

@@ -38,6 +38,7 @@ MINIMUM_PRIVILEGES = [
     "VM.Config.Memory",
     "VM.Config.Network",
     "VM.Config.Options",
+    "Datastore.Allocate",
     "Datastore.AllocateSpace",
     "Datastore.AllocateTemplate",
     "Datastore.Audit",

@@ -213,12 +213,12 @@ def _stop_if_asked(ctx: Context) -> None:
         raise GpuctlError("stopped")
 
 
-def verify(ctx: Context, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Report:
-    """Run the checks and emit one event each."""
+def verify(ctx: Context, only: Sequence[str] = (), skip: Sequence[str] = (), settle: float = 0.0) -> Report:
+    """Run the checks and emit one event each. ``settle``: seconds in which what is not true yet is measured again."""
     from gpuctl.verify.run import verify as run_checks
 
     ctx.say("phase.started", "checks against the live cluster", phase="verify")
-    report = run_checks(ctx, only=tuple(only), skip=tuple(skip))
+    report = run_checks(ctx, only=tuple(only), skip=tuple(skip), settle=settle)
     for result in report.results:
         measurement = result.measurement
         ctx.say(

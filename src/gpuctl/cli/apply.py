@@ -9,6 +9,9 @@ import typer
 
 from gpuctl.cli.options import DEFAULT_SPEC, Junit, Output, Remove, Replace, Site, Spec, Yes, is_json
 
+# a cluster that was just made is still electing leaders and importing images
+REST_SECONDS = 120.0
+
 
 def command(
     spec: Spec = DEFAULT_SPEC,
@@ -50,7 +53,7 @@ def run(
     with app.session(options, mutates=True) as ctx:
         changes = app.apply(ctx, app.chosen(phases), Agreement(options))
         if checks:
-            report = app.verify(ctx)
+            report = app.verify(ctx, settle=REST_SECONDS if changes else 0.0)
         took = clock(time.monotonic() - started)
         ready = report is None or report.exit_code == 0
         state = "is up" if ready and checks else "done" if ready else "is NOT proven"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gpuctl.context import Context
 from gpuctl.phases import provision
+from gpuctl.phases.provision import preflight
 from gpuctl.render.terraform import image_file, mark
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import Resolved
@@ -44,6 +45,9 @@ def plan(ctx: Context) -> Leavings:
             next="set protect: false in the spec, then run destroy again",
             exit_code=Exit.USAGE,
         )
+    # what the token may not see would be taken for gone
+    preflight.reach(ctx)
+    preflight.require_privileges(ctx)
     return leavings(ctx)
 
 
@@ -76,11 +80,13 @@ def describe(planned: Leavings, spec: Resolved) -> str:
     nfs = spec.storage.nfs
     stays = f" NFS {nfs.server}:{nfs.path} stays." if nfs else ""
     names = ", ".join(name for _, name in planned.vms[:12]) + (" ..." if len(planned.vms) > 12 else "")
-    return (
-        f"This removes {len(planned.vms)} VMs ({names}), {len(planned.disks)} disks ({tib:.1f} TiB) "
-        f"with all data on them, {len(planned.mappings)} PCI mappings and {len(planned.images)} images "
-        f"of {where}.{stays}"
+    parts = (
+        (len(planned.vms), f"VMs ({names})"),
+        (len(planned.disks), f"disks ({tib:.1f} TiB) with all data on them"),
+        (len(planned.mappings), "PCI mappings"),
+        (len(planned.images), "images"),
     )
+    return f"This removes {', '.join(f'{count} {what}' for count, what in parts if count)} of {where}.{stays}"
 
 
 def apply(ctx: Context, planned: Leavings) -> str:

@@ -108,6 +108,7 @@ def popen(
             text=True,
             errors="replace",
             start_new_session=True,
+            umask=0o077,
         )
     except FileNotFoundError:
         raise GpuctlError(

@@ -20,6 +20,7 @@ from gpuctl.verify.checks import ALL
 from gpuctl.verify.facts import Facts
 
 SCHEMA_VERSION = 1
+SETTLE_EVERY = 10.0
 OUTCOMES = ("pass", "fail", "unknown", "skipped")
 
 
@@ -73,16 +74,28 @@ class Report:
         }
 
 
-def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Report:
-    """Judge the chosen checks (ids or groups) on the live cluster. GpuctlError: unknown id, or another verify runs."""
+def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = (), settle: float = 0.0) -> Report:
+    """Judge the chosen checks (ids or groups) on the live cluster. GpuctlError: unknown id, or another verify runs.
+
+    For ``settle`` seconds what is not true yet is measured again: a cluster that was just changed comes to rest.
+    """
     wanted, skipped = _names(only), _names(skip)
     chosen = [check for check in ALL if not only or {check.id, check.group} & wanted]
     judging = [check for check in chosen if not {check.id, check.group} & skipped]
     started, now = time.monotonic(), datetime.now(UTC)
+    judgements = dict.fromkeys(chosen, Measurement("skipped", "not measured", reason="left out by --skip"))
+    resting = ctx.deadline(settle, "letting the cluster come to rest")
     with _alone(ctx):
-        facts = gather.facts(ctx, {need for check in judging for need in check.needs})
-    left_out = Measurement("skipped", "not measured", reason="left out by --skip")
-    results = tuple(Result(check, judge(check, ctx.spec, facts) if check in judging else left_out) for check in chosen)
+        while judging:
+            facts = gather.facts(ctx, {need for check in judging for need in check.needs})
+            judgements.update((check, judge(check, ctx.spec, facts)) for check in judging)
+            judging = [check for check in judging if judgements[check].outcome in ("fail", "unknown")]
+            if not judging or resting.expired or ctx.stop.is_set():
+                break
+            ids = ", ".join(check.id for check in judging)
+            ctx.say("progress", f"not true yet, measured again: {ids}", phase="verify")
+            ctx.stop.wait(min(SETTLE_EVERY, resting.left))
+    results = tuple(Result(check, judgement) for check, judgement in judgements.items())
     spec = ctx.spec
     return Report(
         spec.name, spec.endpoint_name, spec.site.simulated, f"{now:%FT%TZ}", time.monotonic() - started, results

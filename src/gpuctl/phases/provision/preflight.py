@@ -64,6 +64,18 @@ def check(ctx: Context, state: Sequence[Resource]) -> None:
         )
 
 
+def require_privileges(ctx: Context) -> None:
+    """GpuctlError that lists every privilege the token lacks."""
+    if missing := list(missing_privileges(ctx.spec, ctx.proxmox.permissions())):
+        raise GpuctlError(
+            "the token lacks privileges; nothing was touched",
+            where=ctx.spec.site.proxmox.endpoint,
+            cause="\n".join(missing),
+            next="grant them on the Proxmox host; docs/getting-started.md has the least-privilege role",
+            exit_code=Exit.CREDENTIALS,
+        )
+
+
 def missing_privileges(spec: Resolved, held: dict[str, frozenset[str]]) -> Iterator[str]:
     """One line per path on which the token lacks something."""
     pools = spec.site.proxmox.storage
@@ -71,7 +83,8 @@ def missing_privileges(spec: Resolved, held: dict[str, frozenset[str]]) -> Itera
     needed += [
         (f"/storage/{name}", {"Datastore.AllocateSpace", "Datastore.Audit"}) for name in {pools.os, pools.scratch}
     ]
-    needed.append((f"/storage/{pools.images}", {"Datastore.AllocateTemplate", "Datastore.Audit"}))
+    # an image that belongs to no VM is only deleted with Datastore.Allocate
+    needed.append((f"/storage/{pools.images}", {"Datastore.AllocateTemplate", "Datastore.Allocate", "Datastore.Audit"}))
     for path, wanted in needed:
         has: set[str] = set()
         for granted, privileges in held.items():
