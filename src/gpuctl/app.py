@@ -103,6 +103,8 @@ def session(options: Options, *, mutates: bool) -> Iterator[Context]:
             if stop.signal_name:
                 raise Interrupted(stop.signal_name, options.command)
     except GpuctlError as error:
+        error.what, error.where = redactor.clean(error.what), redactor.clean(error.where)
+        error.cause, error.next = redactor.clean(error.cause), redactor.clean(error.next)
         ctx.say("error", error.what, where=error.where, cause=error.cause, next=error.next, exit=int(error.exit_code))
         error.add_note(f"log     {log.path}")
         raise
@@ -126,8 +128,9 @@ def _presenter(options: Options, *, mutates: bool) -> observers.Observer:
 
 
 def where(spec: Resolved) -> str:
-    """``homelab at pve.example`` plus what is simulated there."""
-    simulated = f" (simulated: {', '.join(spec.site.simulated)})" if spec.site.simulated else ""
+    """``homelab at pve.example`` plus what is simulated there, in brief (reports have it in full)."""
+    names = [what.split(" (")[0] for what in spec.site.simulated]
+    simulated = f" (simulated: {', '.join(names)})" if names else ""
     return f"{spec.name} at {spec.endpoint_name}{simulated}"
 
 

@@ -193,7 +193,7 @@ def fan_out(observers: Sequence[Observer], redactor: Redactor) -> Callable[[Even
         if isinstance(value, str):
             return redactor.clean(value)
         if isinstance(value, dict):
-            return {key: cleaned(item) for key, item in value.items()}
+            return {redactor.clean(str(key)): cleaned(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [cleaned(item) for item in value]
         return value

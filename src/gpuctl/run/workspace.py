@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,8 +26,11 @@ def write_private(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, UnicodeError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, UnicodeError):
+            raise
         raise GpuctlError(
             f"cannot write {path}: {error.strerror}", where=str(path), next="free some space or fix the folder's mode"
         ) from error

@@ -61,6 +61,27 @@ def explain(name: str) -> str:
     return "\n".join(lines)
 
 
+def reference() -> str:
+    """The whole reference in Markdown: every field, every rule."""
+    lines = [
+        "# The spec, field by field",
+        "",
+        "Made by `gpuctl explain --markdown`; `gpuctl explain FIELD` has one field, `gpuctl schema` the JSON schema.",
+        "Sizes carry a unit (`16GiB`), durations too (`30m`). Addresses are single, a list, or a range `a-b`.",
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for field in described():
+        default = "**required**" if field.required else f"`{field.default}`"
+        example = f" E.g. `{field.example}`." if field.example else ""
+        cells = (f"`{field.name}`", field.type, default, f"{field.text}{example}")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += ["", "## Rules", "", "| rule | severity | says | why |", "|---|---|---|---|"]
+    lines += [f"| {rule.id} | {rule.severity} | {rule.title} | {rule.reason} |" for rule in rules.ALL]
+    return "\n".join(lines) + "\n"
+
+
 def _model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation

@@ -85,8 +85,21 @@ def _finding(problem: Any, value: Any, at: Any) -> Finding:
         return Finding(at(loc, key=True), "error", "SPEC-04", f"unknown key {loc[-1]!r}", fix)
     if kind == "missing":
         return Finding(at(loc), "error", "SPEC-05", "this key is missing", f"see gpuctl explain {_general(loc)}")
+    if kind == "string_type" and isinstance(given := _value_at(value, loc), (int, float)):
+        return Finding(
+            at(loc), "error", "SPEC-06", f"{given} is a number to YAML, text is wanted", f'quote it: "{given}"'
+        )
     message = str(problem["msg"]).removeprefix("Value error, ")
     return Finding(at(loc), "error", "SPEC-06", message, f"see gpuctl explain {_general(loc)}")
+
+
+def _value_at(value: Any, loc: Loc) -> Any:
+    for part in loc:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
 
 
 def _general(loc: Loc) -> str:

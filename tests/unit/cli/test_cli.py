@@ -1,0 +1,85 @@
+"""The command line from outside: start-up, exit codes, no tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+HEAVY = ("kubernetes", "ansible_runner", "rich", "proxmoxer", "python_terraform", "requests", "pydantic", "jinja2")
+
+
+def gpuctl(*arguments: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gpuctl", *arguments]
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nsys.argv = ['gpuctl', '--help']\n"
+        "from gpuctl.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit: pass\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+    assert "apply" in done.stdout
+
+
+def test_validate_loads_no_adapter() -> None:
+    code = (
+        "import sys\nsys.argv = ['gpuctl', 'validate', 'examples/homelab.yaml']\n"
+        "from gpuctl.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit: pass\n"
+        "print(sorted(m for m in sys.modules if m.startswith('gpuctl.systems') or m == 'kubernetes'), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("validate", "nowhere.yaml"), "there is no nowhere.yaml"),
+        (("apply", "nowhere.yaml", "--yes"), "there is no nowhere.yaml"),
+        (("destroy", "nowhere.yaml", "--confirm", "x"), "there is no nowhere.yaml"),
+        (("validate", "examples"), "cannot read examples"),
+        (("verify", "examples/homelab.yaml", "-o", "xml"), "not one of: text, json"),
+        (("frobnicate",), "No such command"),
+    ],
+)
+def test_wrong_use_is_one_clear_error_with_exit_code_2(arguments: tuple[str, ...], says: str) -> None:
+    done = gpuctl(*arguments)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_wrong_spec_stops_every_command_before_anything_is_touched(tmp_path: Path) -> None:
+    case = ROOT / "tests/unit/spec/cases/vip-is-a-node.yaml"
+    spec = tmp_path / "cluster.yaml"
+    spec.write_text(case.read_text(encoding="utf-8"), encoding="utf-8")
+    for command in (["plan"], ["apply", "--yes"], ["destroy", "--confirm", "homelab"], ["verify"], ["status"]):
+        done = gpuctl(*command, cwd=tmp_path)
+        assert done.returncode == 2, command
+        assert "of the API VIP" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["cluster.yaml"]
+
+
+def test_a_missing_token_names_the_variable(tmp_path: Path) -> None:
+    spec = tmp_path / "cluster.yaml"
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    spec.write_text(text, encoding="utf-8")
+    done = gpuctl("plan", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "PROXMOX_VE_API_TOKEN is not set" in done.stderr
+    assert "next    export PROXMOX_VE_API_TOKEN=" in done.stderr
+
+
+def test_the_documented_spec_reference_is_the_generated_one() -> None:
+    done = gpuctl("explain", "--markdown")
+    assert done.returncode == 0
+    assert done.stdout == (ROOT / "docs/spec.md").read_text(encoding="utf-8")

@@ -1,0 +1,264 @@
+"""Every check, judged from facts: a healthy cluster passes all, each kind of damage fails or leaves unknown its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuctl.run.errors import GpuctlError
+from gpuctl.spec.load import load
+from gpuctl.spec.resolved import Resolved
+from gpuctl.systems.proxmox import PciMapping, Vm
+from gpuctl.verify.base import Measurement
+from gpuctl.verify.checks import ALL
+from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Host, Hypervisor, Probe, Snapshot
+from gpuctl.verify.run import judge
+
+NOW = 1_800_000_000.0
+GONE = GpuctlError("wk-gpu1 cannot be reached")
+_loaded = load(Path(__file__).parents[3] / "examples/homelab.yaml").resolved
+assert _loaded
+SPEC: Resolved = _loaded
+SERVERS = [node.name for node in SPEC.servers]
+
+
+def node_object(name: str, *, ready: str = "True", version: str = "v1.34.4+k3s1") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "spec": {},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready, "message": "kubelet stopped posting"}],
+            "nodeInfo": {"kubeletVersion": version},
+        },
+    }
+
+
+def pod(name: str, *, ready: str = "True", restarts: int = 0, age: float = 3600) -> dict[str, Any]:
+    started = datetime.fromtimestamp(NOW - age, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    container = {"restartCount": restarts, "state": {"running": {"startedAt": started}}}
+    conditions = [{"type": "Ready", "status": ready}]
+    status = {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}
+    return {"metadata": {"name": name}, "status": status}
+
+
+def healthy() -> Facts:
+    members = {name: f"{number:x}" for number, name in enumerate(SERVERS, start=10)}
+    hosts: dict[str, Host | GpuctlError] = {}
+    mappings, configs = {}, {}
+    for number, node in enumerate(SPEC.nodes):
+        etcd = None
+        if node.is_server:
+            others = tuple(sorted(set(members.values()) - {members[node.name]}))
+            etcd = EtcdMember(members[node.name], True, node.name == "cp2", True, others, 4711)
+        snapshot = Snapshot("first-cp1-1", 3600, True, 7, 0) if node.name == "cp1" else None
+        certificates = {"/var/lib/rancher/k3s/agent/client-kubelet.crt": 300 * 86400.0}
+        modes = {"/etc/rancher/node/password": 0o600}
+        memory = int(node.memory * 0.985)
+        hosts[node.name] = Host(Clock(0.01, 0.05, 0.3), node.cpus, memory, certificates, modes, etcd, snapshot)
+        configs[node.vm_id] = {"name": node.name}
+        for slot in range(node.gpus.count if node.gpus else 0):
+            name = f"homelab-{node.name}-gpu{slot}"
+            mappings[name] = PciMapping(name, "", (f"0000:{number}{slot}:00.0",), ())
+            configs[node.vm_id][f"hostpci{slot}"] = f"mapping={name},pcie=1"
+    vms = {node.vm_id: Vm(node.vm_id, node.name, "pve", "running", ()) for node in SPEC.nodes}
+    return Facts(
+        NOW,
+        modes={"kubeconfig": 0o600},
+        proxmox=Hypervisor(vms, configs, mappings, dict.fromkeys(vms, 0.1)),
+        terraform=(),
+        hosts=hosts,
+        kubernetes=Cluster(
+            tuple(node_object(node.name) for node in SPEC.nodes),
+            (pod("coredns-1"), {"metadata": {"name": "job"}, "status": {"phase": "Succeeded"}}),
+            (),
+            {name: Endpoint((0.01,) * 100, 100, "") for name in [*SERVERS, "VIP"]},
+            {"/api": 401},
+        ),
+        probes={
+            node.name: Probe({peer.name: 0 for peer in SPEC.nodes if peer != node}, 100, 100) for node in SPEC.nodes
+        },
+    )
+
+
+def verdict(id: str, facts: Facts) -> Measurement:
+    return judge(next(check for check in ALL if check.id == id), SPEC, facts)
+
+
+def with_host(name: str, **changed: Any) -> Facts:
+    facts = healthy()
+    hosts = facts.hosts
+    assert isinstance(hosts, Mapping)
+    host = hosts[name]
+    assert isinstance(host, Host)
+    return replace(facts, hosts={**hosts, name: replace(host, **changed)})
+
+
+def with_etcd(name: str, **changed: Any) -> Facts:
+    member = healthy().reached[name].etcd
+    assert member
+    return with_host(name, etcd=replace(member, **changed))
+
+
+def with_snapshot(**changed: Any) -> Facts:
+    snapshot = healthy().reached["cp1"].snapshot
+    assert snapshot
+    return with_host("cp1", snapshot=replace(snapshot, **changed))
+
+
+def without_host(name: str) -> Facts:
+    facts = healthy()
+    assert isinstance(facts.hosts, Mapping)
+    return replace(facts, hosts={**facts.hosts, name: GONE})
+
+
+def with_server(**changed: Any) -> Facts:
+    return replace(healthy(), proxmox=replace(healthy().hypervisor, **changed))
+
+
+def with_cluster(**changed: Any) -> Facts:
+    return replace(healthy(), kubernetes=replace(healthy().cluster, **changed))
+
+
+def with_probe(name: str, probe: Probe | GpuctlError) -> Facts:
+    return replace(healthy(), probes={**healthy().probed, name: probe})
+
+
+def other_nodes(**first: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(node_object(node.name, **(first if node.name == "cp1" else {})) for node in SPEC.nodes)
+
+
+VM = SPEC.node("wk-gpu1").vm_id
+OTHER = {9999: {"hostpci0": "0000:30:00,pcie=1"}}
+DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
+    ("INF-01", "fail", lambda: with_server(vms={}), "wk-gpu4: VM 9024 does not exist"),
+    (
+        "INF-01",
+        "fail",
+        lambda: with_server(vms={**healthy().hypervisor.vms, VM: Vm(VM, "wk-gpu1", "pve", "stopped", ())}),
+        "wk-gpu1: VM 9021 is stopped",
+    ),
+    (
+        "INF-02",
+        "fail",
+        lambda: with_server(configs={**healthy().hypervisor.configs, VM: {}}),
+        "wk-gpu1: 0 cards instead of 2",
+    ),
+    (
+        "INF-02",
+        "fail",
+        lambda: with_server(configs={**healthy().hypervisor.configs, **OTHER}),
+        "card 0000:30:00.0: given to VMs 9021, 9999",
+    ),
+    ("INF-04", "fail", lambda: replace(healthy(), terraform=("vm/cp1: update",)), "vm/cp1: update"),
+    ("INF-04", "unknown", lambda: replace(healthy(), terraform=GONE), "cannot be reached"),
+    ("INF-05", "fail", lambda: without_host("wk-gpu1"), "wk-gpu1: no SSH"),
+    (
+        "INF-05",
+        "fail",
+        lambda: with_server(agents={**healthy().hypervisor.agents, VM: None}),
+        "guest agent does not answer",
+    ),
+    ("INF-05", "fail", lambda: with_host("cp1", clock=Clock(0, 0, 5.5)), "cp1: SSH took 5.5 s"),
+    ("INF-06", "fail", lambda: with_host("cp1", cpus=3), "cp1: 3 CPUs instead of 4"),
+    ("INF-06", "fail", lambda: with_host("cp1", memory=15 << 30), "cp1: memory is -6.2%"),
+    ("INF-06", "unknown", lambda: without_host("wk-gpu1"), "wk-gpu1 cannot be reached"),
+    ("INF-07", "fail", lambda: with_host("cp1", clock=Clock(-0.7, 0.1, 0.3)), "cp1: -0.70 s"),
+    ("INF-07", "unknown", lambda: with_host("cp1", clock=Clock(0.1, 0.6, 0.3)), "too slowly"),
+    ("CLU-01", "fail", lambda: with_cluster(nodes=other_nodes(ready="False")), "cp1: not Ready: kubelet stopped"),
+    ("CLU-01", "fail", lambda: with_cluster(nodes=()), "cp1: not in the cluster"),
+    ("CLU-01", "fail", lambda: with_cluster(nodes=(*other_nodes(), node_object("x"))), "x: not in the spec"),
+    ("CLU-02", "fail", lambda: with_cluster(nodes=other_nodes(version="v1.34.3+k3s1")), "cp1: v1.34.3+k3s1"),
+    ("CLU-02", "fail", lambda: with_cluster(nodes=()), "no nodes"),
+    ("CLU-03", "fail", lambda: with_host("cp1", etcd=None), "cp1: no etcd member answers"),
+    ("CLU-03", "fail", lambda: with_etcd("cp1", healthy=False), "cp1: unhealthy"),
+    ("CLU-03", "fail", lambda: with_etcd("cp1", peers=("b",)), "cp1: knows 2 members"),
+    ("CLU-03", "fail", lambda: with_etcd("cp1", id="f", peers=("b", "e")), "belongs to another etcd cluster"),
+    ("CLU-03", "fail", lambda: with_etcd("cp1", leader=True), "leader: 2 of them"),
+    ("CLU-03", "fail", lambda: with_etcd("cp2", leader=False), "leader: 0 of them"),
+    ("CLU-03", "unknown", lambda: without_host("cp3"), "cp3"),
+    ("CLU-06", "fail", lambda: with_host("cp1", snapshot=None), "no server has one"),
+    ("CLU-06", "fail", lambda: with_snapshot(age=90000), "is 25 h old"),
+    ("CLU-06", "fail", lambda: with_snapshot(intact=False), "damaged"),
+    ("CLU-06", "unknown", lambda: with_snapshot(intact=None), "no checksum"),
+    (
+        "CLU-07",
+        "fail",
+        lambda: with_cluster(endpoints={**healthy().cluster.endpoints, "VIP": Endpoint((), 100, "refused")}),
+        "VIP: refused",
+    ),
+    (
+        "CLU-07",
+        "fail",
+        lambda: with_cluster(endpoints={"cp1": Endpoint((0.01,) * 98 + (1.5, 2.0), 100, "")}),
+        "cp1: p99 1.50 s",
+    ),
+    ("CLU-08", "fail", lambda: with_cluster(system_pods=()), "kube-system is empty"),
+    ("CLU-08", "fail", lambda: with_cluster(system_pods=(pod("a", ready="False"),)), "a: Running"),
+    ("CLU-08", "fail", lambda: with_cluster(system_pods=(pod("a", restarts=1, age=30),)), "within the last minute"),
+    (
+        "CLU-09",
+        "fail",
+        lambda: with_probe("cp1", Probe({n.name: 34 for n in SPEC.nodes if n.name != "cp1"}, 100, 100)),
+        "34 % lost to cp2",
+    ),
+    ("CLU-09", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    ("CLU-12", "fail", lambda: with_probe("cp1", Probe({}, 99, 100)), "cp1: 99 of 100"),
+    ("CLU-12", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    (
+        "CLU-18",
+        "fail",
+        lambda: with_cluster(requests=({"metadata": {"name": "csr-1"}, "status": {}},)),
+        "csr-1: waits for approval",
+    ),
+    ("CLU-18", "fail", lambda: with_host("cp1", certificates={"/a.crt": 86400.0}), "cp1:/a.crt: 1 d left"),
+    ("CLU-18", "fail", lambda: with_host("cp1", certificates={}), "cp1: has no K3s certificates"),
+    ("SEC-01", "fail", lambda: replace(healthy(), modes={"kubeconfig": 0o640}), "kubeconfig: mode 0640"),
+    ("SEC-01", "fail", lambda: with_host("cp1", modes={"/t": 0o644}), "cp1:/t: mode 0644"),
+    ("SEC-01", "unknown", lambda: without_host("wk-gpu1"), "cannot be reached"),
+    ("SEC-02", "fail", lambda: with_cluster(anonymous={"/api": 200}), "/api: answers 200"),
+    ("SEC-04", "fail", lambda: with_snapshot(plain=1), "1 readable Secrets"),
+    ("SEC-04", "unknown", lambda: with_snapshot(encrypted=0), "hold no Secret"),
+]
+
+
+@pytest.mark.parametrize("id", [check.id for check in ALL])
+def test_a_healthy_cluster_passes(id: str) -> None:
+    measurement = verdict(id, healthy())
+    assert measurement.outcome == "pass", measurement
+    assert measurement.measured
+    assert measurement.limit
+
+
+@pytest.mark.parametrize(("id", "outcome", "facts", "says"), DAMAGE)
+def test_damage_is_named(id: str, outcome: str, facts: Callable[[], Facts], says: str) -> None:
+    measurement = verdict(id, facts())
+    assert measurement.outcome == outcome
+    assert says in measurement.reason
+
+
+@pytest.mark.parametrize("check", ALL, ids=lambda check: str(check.id))
+def test_every_check_has_a_damage_that_it_names_and_a_silent_source_is_unknown(check: Any) -> None:
+    assert check.id in {id for id, outcome, _, _ in DAMAGE if outcome == "fail"}
+    for need in check.needs:
+        measurement = judge(check, SPEC, replace(healthy(), **{need: GpuctlError("no answer", next="look")}))
+        assert (measurement.outcome, measurement.reason, measurement.next) == ("unknown", "no answer", "look")
+
+
+def test_what_has_an_unheard_of_shape_is_unknown() -> None:
+    assert verdict("CLU-01", with_cluster(nodes=({"metadata": {}},))).outcome == "unknown"
+
+
+def test_a_spec_without_gpus_skips_the_cards() -> None:
+    bare = replace(SPEC, nodes=tuple(replace(node, gpus=None) for node in SPEC.nodes))
+    check = next(check for check in ALL if check.id == "INF-02")
+    assert judge(check, bare, healthy()).outcome == "skipped"
+
+
+def test_ids_are_unique_and_in_order_of_the_groups() -> None:
+    ids = [check.id for check in ALL]
+    assert len(set(ids)) == len(ids) == 18
