@@ -22,7 +22,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def call(instance: Instance, name: str, *, seconds: float = 60, **arguments: Any) -> Any:
+def call(instance: Instance, name: str, /, *, seconds: float = 60, **arguments: Any) -> Any:
     """The result of one of the daemon's calls (lab/daemon.py, ``CALLS``). LabError when it fails or nobody answers."""
     connection = _Connection(str(instance.control_socket), seconds)
     try:

@@ -88,7 +88,7 @@ class LabPve(FakePve):  # type: ignore[misc]
 
     # --- faults
 
-    async def fault(self, name: str, **arguments: Any) -> Any:
+    async def fault(self, name: str, /, **arguments: Any) -> Any:
         """Cause a fault by name. ValueError: unknown name or arguments."""
         faults: dict[str, Callable[..., Any]] = {
             "fail-next": self._fault_fail,

@@ -1,0 +1,174 @@
+"""Labs for tests: real hosts and a real Kubernetes; only in the network namespaces that the lab makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import client, instance
+from lab.paths import Instance
+
+ROOT = Path(__file__).parents[2]
+# one server and one worker with a card: enough for what goes wrong with a single host
+SMALL = """\
+version: 1
+name: small
+site:
+  proxmox:
+    endpoint: https://pve.example:8006
+    token: env:PROXMOX_VE_API_TOKEN
+    node: pve
+    storage: {os: local-lvm, scratch: nvme, images: local}
+image:
+  os: ubuntu-24.04
+  url: https://cloud-images.ubuntu.com/releases/noble/release-20251026/ubuntu-24.04-server-cloudimg-amd64.img
+  checksum: sha256:0000000000000000000000000000000000000000000000000000000000000000
+network: {cidr: 10.0.0.0/24, gateway: 10.0.0.1, api_vip: 10.0.0.100}
+nodes:
+  control_plane: {count: 1, addresses: 10.0.0.11, cpus: 4, memory: 16GiB, disk: 40GiB}
+  pools:
+    - name: wk
+      count: 1
+      addresses: 10.0.0.21
+      cpus: 8
+      memory: 32GiB
+      disk: 40GiB
+      scratch: 50GiB
+      gpus: {model: a100-pcie-80gb, count: 1}
+kubernetes: {version: v1.34.4+k3s1}
+storage: {scratch: {class: fast-scratch}}
+"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab, a spec in a folder of its own, and gpuctl inside the lab's network."""
+
+    instance: Instance
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "cluster.yaml"
+
+    @property
+    def workspace(self) -> Path:
+        (found,) = (path for path in (self.folder / ".gpuctl").iterdir() if path.is_dir())
+        return found
+
+    def edit(self, old: str, new: str) -> None:
+        """Change the spec."""
+        text = self.spec.read_text(encoding="utf-8")
+        assert old in text
+        self.spec.write_text(text.replace(old, new), encoding="utf-8")
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
+            "nsenter",
+            f"--net=/run/netns/{self.instance.lan}",
+            sys.executable,
+            "-m",
+            "gpuctl",
+            *arguments,
+            str(self.spec),
+            "--site",
+            str(self.instance.site_file),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return instance.environment(self.instance)
+
+    def gpuctl(self, *arguments: str, seconds: float = 540, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run to the end; ``code`` None takes any exit code."""
+        done = subprocess.run(
+            self.command(*arguments), env=self.environment(), capture_output=True, text=True, timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert "Traceback" not in done.stdout + done.stderr
+        if code is not None:
+            assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def interrupted(self, *arguments: str, at: str, number: signal.Signals, seconds: float = 400) -> int:
+        """Run until a line of the output contains ``at``, send the signal to gpuctl alone; its exit code."""
+        process = subprocess.Popen(
+            self.command(*arguments), env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout
+        seen = []
+        deadline = time.monotonic() + seconds
+        try:
+            for line in process.stdout:
+                seen.append(line)
+                if at in line:
+                    break
+                assert time.monotonic() < deadline, "".join(seen)
+            else:
+                raise AssertionError(f"{at!r} was never said:\n{''.join(seen)}")
+            os.kill(process.pid, number)
+            process.communicate(timeout=seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait(30)
+        return process.returncode
+
+    def call(self, name: str, /, **arguments: Any) -> Any:
+        """A call of the lab: faults, and what happens inside hosts."""
+        return client.call(self.instance, name, **arguments)
+
+    def inside(self, vmid: int, script: str) -> str:
+        """What a script prints inside a host, past SSH."""
+        return str(self.call("inside", vmid=vmid, script=script)).strip()
+
+    def mutations(self) -> list[list[str]]:
+        """Every request to the Proxmox API that is not a reading one, of the whole life of the lab."""
+        return [r for r in self.call("requests") if r[0] != "GET" and not r[1].endswith("/agent/ping")]
+
+    def verify_json(self, code: int | None = 0) -> dict[str, Any]:
+        """The report of `gpuctl verify -o json`."""
+        answer: dict[str, Any] = json.loads(self.gpuctl("verify", "-o", "json", code=code).stdout)
+        return answer
+
+
+def _lab(name: str, text: str, folder: Path) -> Iterator[Lab]:
+    lab = Lab(Instance(name), folder)
+    lab.spec.write_text(text, encoding="utf-8")
+    instance.down(lab.instance)
+    instance.up(lab.instance, lab.spec)
+    try:
+        yield lab
+    finally:
+        instance.down(lab.instance)
+        assert instance.leftovers(lab.instance) == []
+
+
+@pytest.fixture(scope="module")
+def homelab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The example on a lab, one for the tests of a module, which build on each other in order."""
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    yield from _lab("thome", text, tmp_path_factory.mktemp("homelab"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One server and one worker."""
+    yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Lab]:
+    """A lab for one test."""
+    yield from _lab("tfresh", SMALL, tmp_path)

@@ -1,0 +1,79 @@
+"""kill -9 in every phase, a host that dies while it joins, Ctrl-C: the same command goes on to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from lab.shell import LabError
+from tests.lab.conftest import Lab
+
+
+def test_kill_in_provision(small: Lab) -> None:
+    code = small.interrupted("provision", "--yes", at="vm/", number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    small.gpuctl("provision", "--yes")
+    assert "provision   = nothing to change" in small.gpuctl("plan").stdout
+
+
+def test_ctrl_c_in_bootstrap_stops_cleanly(small: Lab) -> None:
+    code = small.interrupted("bootstrap", "--yes", at="==> bootstrap", number=signal.SIGINT)
+    assert code == 130
+
+
+def test_kill_in_bootstrap(small: Lab) -> None:
+    code = small.interrupted("bootstrap", "--yes", at="host/cp1  prepared", number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+
+
+def test_a_host_that_dies_while_it_joins_is_named(small: Lab) -> None:
+    def kill_when_it_joins() -> None:
+        for _ in range(600):
+            try:
+                if "k3s" in small.inside(9021, "pgrep -a k3s; true"):
+                    small.call("kill", vmid=9021)
+                    return
+            except LabError:
+                return
+            time.sleep(0.2)
+
+    killer = threading.Thread(target=kill_when_it_joins)
+    killer.start()
+    done = small.gpuctl("bootstrap", "--yes", code=None)
+    killer.join(120)
+    assert done.returncode == 1
+    assert "wk1" in done.stderr
+    assert "next" in done.stderr
+
+
+def test_the_same_command_goes_on_after_all_that(small: Lab) -> None:
+    small.gpuctl("apply", "--yes")
+    assert small.verify_json()["summary"] == {"pass": 18, "fail": 0, "unknown": 0, "skipped": 0}
+
+
+def test_kill_in_verify_leaves_nothing_for_long(small: Lab) -> None:
+    process = subprocess.Popen(
+        small.command("verify"), env=small.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    namespaces = "k3s kubectl get namespaces -o name"
+    for _ in range(300):
+        if "gpuctl-verify" in small.inside(9011, namespaces):
+            break
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
+    assert "gpuctl-verify" in small.inside(9011, namespaces)
+    small.gpuctl("verify")
+    assert "gpuctl-verify" not in small.inside(9011, namespaces)
+
+
+def test_kill_in_destroy(small: Lab) -> None:
+    code = small.interrupted("destroy", "--confirm", "small", at="removed", number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    done = small.gpuctl("destroy", "--confirm", "small", "-o", "json")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["message"].startswith("proved: no VM, disk, mapping or image of small is left")
