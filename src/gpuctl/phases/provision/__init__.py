@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,9 +104,11 @@ class Provision:
             # one after the other where running machines are power-cycled, so that etcd keeps its majority
             parallelism = 1 if cycles else ctx.spec.site.proxmox.parallelism
             ctx.terraform.apply(payload.saved, parallelism=parallelism, on_event=progress(ctx, len(payload.resources)))
-        self._wait_for_hosts(ctx, [*payload.fresh, *payload.waiting])
+        # an update may power-cycle a machine, or start one that was down
+        updated = [c.key for c in payload.resources if c.type == VM_TYPE and c.actions == ("update",)]
+        self._wait_for_hosts(ctx, {*payload.fresh, *payload.waiting, *updated})
 
-    def _wait_for_hosts(self, ctx: Context, names: Sequence[str]) -> None:
+    def _wait_for_hosts(self, ctx: Context, names: Collection[str]) -> None:
         """SSH, then the first boot with its reboot, all hosts at once, with one deadline."""
         waiting = [node for node in ctx.spec.nodes if node.name in names]
         total = len(waiting)
