@@ -183,7 +183,8 @@ def prepare(wanted: dict[str, Any]) -> str:
     for file in wanted["files"]:
         path = shlex.quote(file["path"])
         lines.append(
-            f"mkdir -p $(dirname {path}); cat > {path} <<'END_OF_FILE'\n{file['content']}\nEND_OF_FILE\nchmod {file['mode']} {path}"
+            f"mkdir -p $(dirname {path}); cat > {path} <<'END_OF_FILE'\n{file['content']}\nEND_OF_FILE\n"
+            f"chmod {file['mode']} {path}"
         )
     lines += ["apt-get update -qq >/dev/null", f"apt-get install -qq -y {' '.join(wanted['packages'])} >/dev/null 2>&1"]
     lines += [f"sysctl -q -w {key}={value} || true" for key, value in wanted["sysctls"].items()]

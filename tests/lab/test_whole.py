@@ -14,7 +14,8 @@ from tests.lab.conftest import Lab
 SERVERS, WORKERS = (9011, 9012, 9013), (9021, 9022, 9023, 9024)
 # what gpuctl puts on a host, with times: the same bytes written again would show
 HOST_FILES = (
-    "find /etc /usr/local /root /home -xdev -type f -not -name resolv.conf -not -path '*/.ansible/*' "
+    "find /etc /usr/local /root /home -xdev -type f -not -name resolv.conf "
+    "-not -path '*/.ansible/*' -not -path '/root/.kube/*' "
     "-printf '%p %T@ %s\\n' | sort; systemctl show -p ActiveEnterTimestampMonotonic k3s k3s-agent keepalived nftables"
 )
 OBJECTS = (

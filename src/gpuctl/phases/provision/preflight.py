@@ -16,7 +16,7 @@ NEEDED = (
     (
         "/vms",
         "VM.Allocate VM.Audit VM.PowerMgmt VM.Config.CDROM VM.Config.CPU VM.Config.Cloudinit VM.Config.Disk "
-        "VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options",
+        "VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options VM.GuestAgent.Audit",
     ),
     ("/mapping/pci", "Mapping.Use Mapping.Audit Mapping.Modify"),
     ("/", "Sys.Audit"),
@@ -85,6 +85,9 @@ def missing_privileges(spec: Resolved, held: dict[str, frozenset[str]]) -> Itera
     ]
     # an image that belongs to no VM is only deleted with Datastore.Allocate
     needed.append((f"/storage/{pools.images}", {"Datastore.AllocateTemplate", "Datastore.Allocate", "Datastore.Audit"}))
+    needed.append((f"/sdn/zones/localnetwork/{spec.site.proxmox.bridge}", {"SDN.Use"}))
+    # the server fetches the image itself
+    needed.append((f"/nodes/{spec.site.proxmox.node}", {"Sys.AccessNetwork"}))
     for path, wanted in needed:
         has: set[str] = set()
         for granted, privileges in held.items():
