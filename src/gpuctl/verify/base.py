@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,10 +66,21 @@ def judged(problems: Mapping[str, str], measured: str, limit: str, *, next: str 
     return failed(measured, limit, "; ".join(f"{target}: {problem}" for target, problem in problems.items()), next)
 
 
-def over_hosts(facts: Facts, problems: Mapping[str, str], measured: str, limit: str, *, next: str = "") -> Measurement:
-    """As ``judged``, for something that every host must have: a host that was not reached leaves it unknown."""
+def over_hosts(
+    facts: Facts,
+    problems: Mapping[str, str],
+    measured: str,
+    limit: str,
+    *,
+    next: str = "",
+    among: Collection[str] | None = None,
+) -> Measurement:
+    """As ``judged``, for something that every host must have: a host that was not reached leaves it unknown.
+
+    ``among``: the names of the hosts it is about, when not about all.
+    """
     verdict = judged(problems, measured, limit, next=next)
-    unreached = facts.unreached
+    unreached = {name: error for name, error in facts.unreached.items() if among is None or name in among}
     if verdict.outcome != "pass" or not unreached:
         return verdict
     return Measurement(

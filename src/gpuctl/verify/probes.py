@@ -98,26 +98,32 @@ def _remove(ctx: Context, name: str) -> None:
 
 def _start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     """A running probe on every node of the spec: the pod's name by node, or why there is none."""
-    ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", _daemon_set(ctx))
     wanted = {node.name for node in ctx.spec.nodes}
-    deadline = ctx.deadline(READY_SECONDS, "starting the probe pods")
+    able = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes() if _is_ready(node)} & wanted
+    ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", _daemon_set(ctx))
     seen: dict[str, dict[str, Any]] = {}
     running: dict[str, str] = {}
-    for _ in deadline.ticks(0.5):
-        seen = {
-            str(pod["spec"].get("nodeName")): pod for pod in ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods")
-        }
-        running = {node: str(pod["metadata"]["name"]) for node, pod in seen.items() if _ready(pod)}
-        ctx.say("progress", f"{len(running)} of {len(wanted)} probe pods run", phase="verify", done=len(running))
-        unable = wanted - seen.keys()
-        if wanted <= running.keys() or (
-            unable and deadline.left < READY_SECONDS - 20 and wanted - unable <= running.keys()
-        ):
+    for _ in ctx.deadline(READY_SECONDS, "starting the probe pods").ticks(0.5):
+        pods = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods")
+        seen = {str(pod["spec"].get("nodeName")): pod for pod in pods}
+        running = {node: str(pod["metadata"]["name"]) for node, pod in seen.items() if _runs(pod)}
+        ctx.say("progress", f"{len(running)} of {len(able)} probe pods run", phase="verify", done=len(running))
+        if able <= running.keys():
             break
-    return {name: running[name] if name in running else _why(name, seen.get(name)) for name in sorted(wanted)}
+    found: dict[str, str | GpuctlError] = {}
+    for name in sorted(wanted):
+        if name not in able:
+            found[name] = GpuctlError(f"{name} is not Ready, so no probe runs there", next="gpuctl status")
+        else:
+            found[name] = running[name] if name in running else _why(name, seen.get(name))
+    return found
 
 
-def _ready(pod: Mapping[str, Any]) -> bool:
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", ()))
+
+
+def _runs(pod: Mapping[str, Any]) -> bool:
     return any(s.get("ready") for s in pod.get("status", {}).get("containerStatuses", ()))
 
 

@@ -253,6 +253,10 @@ def test_what_has_an_unheard_of_shape_is_unknown() -> None:
     assert verdict("CLU-01", with_cluster(nodes=({"metadata": {}},))).outcome == "unknown"
 
 
+def test_a_worker_that_is_gone_leaves_etcd_proven() -> None:
+    assert verdict("CLU-03", without_host("wk-gpu1")).outcome == "pass"
+
+
 def test_a_spec_without_gpus_skips_the_cards() -> None:
     bare = replace(SPEC, nodes=tuple(replace(node, gpus=None) for node in SPEC.nodes))
     check = next(check for check in ALL if check.id == "INF-02")

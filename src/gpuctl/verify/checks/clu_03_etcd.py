@@ -28,7 +28,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     # a member that was not reached may be the leader
     if len(leaders) > 1 or (not leaders and len(members) == len(servers)):
         problems["leader"] = f"{len(leaders)} of them"
-    return over_hosts(facts, problems, measured, limit, next=NEXT)
+    return over_hosts(facts, problems, measured, limit, next=NEXT, among=servers)
 
 
 CHECK = Check(

@@ -15,7 +15,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     found = {name: host.snapshot for name, host in facts.reached.items() if name in names and host.snapshot}
     if not found:
         problems = {"snapshots": "no server has one"}
-        return over_hosts(facts, problems, "none", LIMIT, next="k3s etcd-snapshot save on a server")
+        return over_hosts(facts, problems, "none", LIMIT, next="k3s etcd-snapshot save on a server", among=names)
     name, newest = min(found.items(), key=lambda item: item[1].age)
     measured = f"{newest.age / 3600:.1f} h old on {name}"
     if newest.age > SECONDS:
