@@ -303,6 +303,26 @@ class Proxmox:
             ) from error
 
 
+def cards_of(config: Mapping[str, str], mappings: Mapping[str, PciMapping]) -> tuple[str, ...]:
+    """Paths of the cards that a VM's configuration gives it, through mappings or by raw address."""
+    found: list[str] = []
+    for key, value in config.items():
+        if re.fullmatch(r"hostpci\d+", key):
+            options = _properties(value)
+            if mapping := mappings.get(options.get("mapping", "")):
+                found += mapping.paths
+            else:
+                # "0000:17:00.0", "17:00" for all functions, or "host=..."; several are joined by ";"
+                raw = options.get("host") or value.split(",")[0]
+                found += [_full_path(part) for part in raw.split(";") if ":" in part]
+    return tuple(found)
+
+
+def _full_path(path: str) -> str:
+    path = path if path.count(":") == 2 else f"0000:{path}"
+    return path if "." in path else f"{path}.0"
+
+
 def _refusal(status: int, text: str, where: str) -> GpuctlError:
     if status == 401:
         return GpuctlError(

@@ -44,6 +44,12 @@ def test_a_card_of_somebody_elses_mapping_is_not_taken() -> None:
         paths(SPEC, CARDS, mapping("their-card", "0000:05:00.0"))
 
 
+def test_a_card_that_somebody_elses_vm_holds_is_not_taken() -> None:
+    one = tuple(node for node in SPEC.nodes if node.name == "wk-gpu1")
+    chosen = cards.assign(replace(SPEC, nodes=one), CARDS, {}, frozenset({"0000:01:00.0"}))
+    assert [card.path for card in chosen["wk-gpu1"]] == ["0000:02:00.0", "0000:03:00.0"]
+
+
 def test_a_mapped_card_that_is_gone_is_named() -> None:
     with pytest.raises(GpuctlError, match="no longer in pve") as caught:
         paths(SPEC, CARDS[1:], mapping("homelab-wk-gpu1-gpu0", "0000:01:00.0"))

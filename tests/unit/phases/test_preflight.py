@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpuctl.phases.provision import preflight
 from gpuctl.spec.load import load
-from gpuctl.systems.proxmox import PciMapping, Store
+from gpuctl.systems.proxmox import PciMapping, Store, Vm
 
 SPEC = load(Path(__file__).parents[3] / "examples/homelab.yaml").resolved
 assert SPEC
@@ -43,6 +43,14 @@ def test_storages_are_checked_for_being_there_content_and_room() -> None:
     assert any("no storage nvme" in line for line in lines)
     assert any("import" in line and "local" in line for line in lines)
     assert any("local-lvm" in line and "free" in line for line in lines)
+
+
+def test_a_card_we_have_a_claim_on_in_somebody_elses_vm_is_named() -> None:
+    assert SPEC
+    theirs = {"0000:01:00.0": Vm(100, "desktop", "pve", "stopped", ())}
+    ours = {"homelab-wk-gpu1-gpu0": PciMapping("homelab-wk-gpu1-gpu0", "", ("0000:01:00.0",), ())}
+    assert list(preflight.cards_in_use(SPEC, {}, theirs)) == []
+    assert "VM 100 (desktop), which is stopped" in next(preflight.cards_in_use(SPEC, ours, theirs))
 
 
 def test_a_mapping_of_our_name_without_our_mark_is_somebody_elses() -> None:

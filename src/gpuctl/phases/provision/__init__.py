@@ -34,7 +34,10 @@ def prepare(ctx: Context, *, for_removal: bool = False) -> None:
 
     A removal needs no cards: one that has failed must not stand in its way.
     """
-    chosen = {} if for_removal else cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings())
+    chosen = {}
+    if not for_removal:
+        held = frozenset(preflight.held_cards(ctx))
+        chosen = cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings(), held)
     keys = [ctx.ssh.public_key(), *ctx.spec.ssh.authorized_keys]
     ctx.terraform.prepare(render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen))
 

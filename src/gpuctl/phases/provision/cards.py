@@ -11,9 +11,9 @@ from gpuctl.systems.proxmox import Card, PciMapping
 
 
 def assign(
-    spec: Resolved, cards: Sequence[Card], mappings: Mapping[str, PciMapping]
+    spec: Resolved, cards: Sequence[Card], mappings: Mapping[str, PciMapping], held: frozenset[str] = frozenset()
 ) -> dict[str, tuple[ChosenCard, ...]]:
-    """Cards by node name. GpuctlError when there are too few or a named one is not there."""
+    """Cards by node name. ``held``: paths that VMs of others have. GpuctlError: too few, or a named one is missing."""
     by_path = {card.path: card for card in cards}
     slots = [
         (node, index, mapping_name(spec, node, index))
@@ -23,7 +23,7 @@ def assign(
     ]
     names = {name for _, _, name in slots}
     # a card that a mapping of somebody else points to is theirs
-    foreign = {path for name, m in mappings.items() if name not in names for path in m.paths}
+    foreign = {path for name, m in mappings.items() if name not in names for path in m.paths} | held
     taken: dict[str, str] = {}
     for node, index, name in slots:
         wanted = node.gpus.devices[index] if node.gpus and index < len(node.gpus.devices) else ""
@@ -47,7 +47,7 @@ def assign(
                 raise GpuctlError(
                     f"{spec.site.proxmox.node} has too few free NVIDIA cards for {node.name}",
                     where=str(node.source),
-                    cause=f"{len(cards)} cards, {len(foreign)} of them mapped by others, {len(slots)} wanted",
+                    cause=f"{len(cards)} cards, {len(foreign)} of them given to others, {len(slots)} wanted",
                     next="fewer GPUs in the spec, or free a card",
                 )
             given[name] = free.pop(0)

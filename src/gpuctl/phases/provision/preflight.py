@@ -8,7 +8,7 @@ from gpuctl.context import Context
 from gpuctl.render.terraform import mark
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import Resolved
-from gpuctl.systems.proxmox import PciMapping, Store, Vm
+from gpuctl.systems.proxmox import PciMapping, Store, Vm, cards_of
 from gpuctl.systems.terraform import VM_TYPE, Resource
 
 # (path, privileges) as the API's documentation lists them per call
@@ -50,7 +50,7 @@ def check(ctx: Context, state: Sequence[Resource]) -> None:
         *wrong_storages(spec, ctx.proxmox.stores(), new_bytes(spec, known)),
         *_foreign_vms(ctx, vms, known),
         *foreign_mappings(spec, ctx.workspace.cluster_id, ctx.proxmox.mappings()),
-        *_cards_in_use(ctx, vms),
+        *cards_in_use(spec, ctx.proxmox.mappings(), held_cards(ctx)),
     ]
     bridge = spec.site.proxmox.bridge
     if bridge not in ctx.proxmox.bridges():
@@ -149,22 +149,20 @@ def foreign_mappings(spec: Resolved, cluster_id: str, mappings: dict[str, PciMap
             yield f"the PCI mapping {name} exists and is not ours (its comment is {found.comment!r}): remove it"
 
 
-def _cards_in_use(ctx: Context, vms: Sequence[Vm]) -> Iterator[str]:
-    """Cards of our mappings that a running VM of somebody else holds."""
+def held_cards(ctx: Context) -> dict[str, Vm]:
+    """Cards that the configuration of somebody else's VM on our node names, by path. A stopped VM may start again."""
     if not any(node.gpus for node in ctx.spec.nodes):
-        return
+        return {}
     mappings = ctx.proxmox.mappings()
     ours = {node.vm_id for node in ctx.spec.nodes}
-    wanted = {p for n, m in mappings.items() if n.startswith(f"{ctx.spec.name}-") for p in m.paths}
-    devices = {d for node in ctx.spec.nodes if node.gpus for d in node.gpus.devices}
-    for vm in vms:
-        if vm.vmid in ours or vm.status != "running" or vm.node != ctx.spec.site.proxmox.node:
-            continue
-        for key, value in ctx.proxmox.config(vm.vmid, vm.node).items():
-            if not key.startswith("hostpci"):
-                continue
-            parts = dict(part.partition("=")[::2] for part in value.split(","))
-            held = mappings[parts["mapping"]].paths if parts.get("mapping") in mappings else (value.split(",")[0],)
-            for path in held:
-                if path in wanted or path in devices or path.removeprefix("0000:") in devices:
-                    yield f"the card {path} is in use by the running VM {vm.vmid} ({vm.name})"
+    others = [vm for vm in ctx.proxmox.vms() if vm.vmid not in ours and vm.node == ctx.spec.site.proxmox.node]
+    return {path: vm for vm in others for path in cards_of(ctx.proxmox.config(vm.vmid, vm.node), mappings)}
+
+
+def cards_in_use(spec: Resolved, mappings: dict[str, PciMapping], held: dict[str, Vm]) -> Iterator[str]:
+    """One line per card that we have a claim on and somebody else's VM holds."""
+    claimed = {p for name, m in mappings.items() if name.startswith(f"{spec.name}-") for p in m.paths}
+    for path, vm in sorted(held.items()):
+        named = any(path in (d, f"0000:{d}", f"0000:{d}.0") for n in spec.nodes if n.gpus for d in n.gpus.devices)
+        if path in claimed or named:
+            yield f"the card {path} belongs to VM {vm.vmid} ({vm.name}), which is {vm.status}: take it away there"

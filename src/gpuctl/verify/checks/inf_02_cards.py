@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from gpuctl.spec.resolved import Resolved
+from gpuctl.systems.proxmox import cards_of
 from gpuctl.verify.base import Check, Measurement, judged
 from gpuctl.verify.facts import Facts
 
 LIMIT = "each card in one VM, count as in the spec"
-HOSTPCI = re.compile(r"hostpci\d+")
 
 
 def judge(spec: Resolved, facts: Facts) -> Measurement:
@@ -19,10 +17,8 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     server = facts.hypervisor
     owners: dict[str, list[int]] = {}
     for vmid, config in server.configs.items():
-        for key, value in config.items():
-            if HOSTPCI.fullmatch(key):
-                for path in _paths(value, facts):
-                    owners.setdefault(path, []).append(vmid)
+        for path in cards_of(config, server.mappings):
+            owners.setdefault(path, []).append(vmid)
     problems = {
         f"card {path}": f"given to VMs {', '.join(map(str, vmids))}"
         for path, vmids in owners.items()
@@ -40,20 +36,6 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
             problems[f"mapping {name}"] = ", ".join(mapping.errors)
     nodes = sum(bool(node.gpus) for node in spec.nodes)
     return judged(problems, f"{given} cards in {nodes} VMs", LIMIT, next="gpuctl plan")
-
-
-def _paths(value: str, facts: Facts) -> tuple[str, ...]:
-    options = dict(part.partition("=")[::2] for part in value.split(","))
-    if mapping := facts.hypervisor.mappings.get(options.get("mapping", "")):
-        return mapping.paths
-    # a raw address: "0000:17:00.0", "17:00" for all functions, or "host=..."; several are joined by ";"
-    host = options.get("host") or value.split(",")[0]
-    return tuple(_full(part) for part in host.split(";") if ":" in part)
-
-
-def _full(path: str) -> str:
-    path = path if path.count(":") == 2 else f"0000:{path}"
-    return path if "." in path else f"{path}.0"
 
 
 CHECK = Check("INF-02", "infra", "each GPU belongs to exactly one VM, as many as the spec says", ("proxmox",), judge)
