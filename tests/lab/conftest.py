@@ -63,6 +63,12 @@ class Lab:
         return self.folder / "cluster.yaml"
 
     @property
+    def site(self) -> Path:
+        """The lab's site file, or the test's own version of it beside the spec."""
+        own = self.folder / "site.yaml"
+        return own if own.exists() else self.instance.site_file
+
+    @property
     def workspace(self) -> Path:
         (found,) = (path for path in (self.folder / ".gpuctl").iterdir() if path.is_dir())
         return found
@@ -83,7 +89,7 @@ class Lab:
             *arguments,
             str(self.spec),
             "--site",
-            str(self.instance.site_file),
+            str(self.site),
         ]
 
     def environment(self) -> dict[str, str]:

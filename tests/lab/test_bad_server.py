@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import yaml
+
 from tests.lab.conftest import Lab
 
 
@@ -42,6 +44,23 @@ def test_a_token_without_a_privilege_names_it(fresh: Lab) -> None:
     assert secret not in done.stderr + done.stdout
     for log in fresh.workspace.rglob("*.log"):
         assert secret not in log.read_text()
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(fresh: Lab) -> None:
+    site = yaml.safe_load(fresh.site.read_text(encoding="utf-8"))
+    ca = site["proxmox"].pop("ca")
+    own = fresh.folder / "site.yaml"
+    own.write_text(yaml.safe_dump(site), encoding="utf-8")
+    done = fresh.gpuctl("provision", "--yes", code=4)
+    assert "certificate is not trusted" in done.stderr
+    assert "site.proxmox.ca" in done.stderr
+    site["proxmox"]["ca"] = ca
+    site["mirrors"]["os_image"]["checksum"] = "sha256:" + "0" * 63 + "1"
+    own.write_text(yaml.safe_dump(site), encoding="utf-8")
+    done = fresh.gpuctl("provision", "--yes", code=1)
+    assert "checksum" in done.stderr
+    own.unlink()
+    fresh.gpuctl("provision", "--yes")
 
 
 def test_a_failing_start_task_is_named_and_the_same_command_goes_on(fresh: Lab) -> None:

@@ -79,6 +79,23 @@ def test_a_missing_token_names_the_variable(tmp_path: Path) -> None:
     assert "next    export PROXMOX_VE_API_TOKEN=" in done.stderr
 
 
+def test_an_api_that_does_not_answer_is_one_error_with_the_place(tmp_path: Path) -> None:
+    spec = tmp_path / "cluster.yaml"
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    text = text.replace("https://pve.example:8006", "https://127.0.0.1:9").replace("    ca: file:./pve-ca.pem\n", "")
+    spec.write_text(text.replace("env:PROXMOX_VE_API_TOKEN", "file:./token"), encoding="utf-8")
+    (tmp_path / "token").write_text("gpuctl@pve!lab=0123456789abcdef", encoding="utf-8")
+    done = gpuctl("plan", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the Proxmox API does not answer" in done.stderr
+    assert "https://127.0.0.1:9" in done.stderr
+    (tmp_path / "token").write_text("not-a-token", encoding="utf-8")
+    done = gpuctl("plan", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "not-a-token" not in done.stderr
+    assert "wrong shape" in done.stderr
+
+
 def test_the_documented_spec_reference_is_the_generated_one() -> None:
     done = gpuctl("explain", "--markdown")
     assert done.returncode == 0
