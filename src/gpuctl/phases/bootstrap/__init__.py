@@ -151,30 +151,26 @@ def _one_cluster(ctx: Context, observed: dict[str, Observed]) -> None:
 
 
 def _host_changes(node: Node, results: list[TaskResult]) -> list[Change]:
-    made = []
-    for result in results:
-        if result.host != node.name or not result.changed:
-            continue
-        what = [str(item) for item in result.result.get("changes", ())]
-        restart = bool(result.result.get("restart"))
-        action: Action = "restart" if restart else "update"
-        diffs = result.result.get("diff") or []
-        before = "".join(str(d.get("before", "")) for d in diffs)
-        after = "".join(f"{d.get('after_header', '')}:\n{d.get('after', '')}" for d in diffs)
-        role = "the API server restarts, the VIP may move" if node.is_server else "the kubelet restarts, pods go on"
-        shown = ", ".join(what[:4]) + (f" and {len(what) - 4} more" if len(what) > 4 else "")
-        if result.task.startswith("Reboot"):
-            made.append(Change(f"host/{node.name}", "restart", "reboot", (node.source,), disruption="reboots the host"))
-        else:
-            made.append(
-                Change(
-                    f"host/{node.name}",
-                    action,
-                    shown,
-                    (node.source,),
-                    before,
-                    after,
-                    disruption=role if restart else "",
-                )
-            )
-    return made
+    """One change for all that happens to the host, and one for a reboot."""
+    target, because = f"host/{node.name}", (node.source,)
+    mine = [result for result in results if result.host == node.name and result.changed]
+    reboots = [result for result in mine if result.task.startswith("Reboot")]
+    others = [result for result in mine if result not in reboots]
+    made = [Change(target, "restart", "reboot", because, disruption="reboots the host")] if reboots else []
+    if not others:
+        return made
+    what = [str(item) for result in others for item in result.result.get("changes", ())]
+    diffs = [diff for result in others for diff in result.result.get("diff") or ()]
+    restart = any(result.result.get("restart") for result in others)
+    action: Action = "restart" if restart else "update"
+    role = "the API server restarts, the VIP may move" if node.is_server else "the kubelet restarts, pods go on"
+    change = Change(
+        target,
+        action,
+        ", ".join(what[:4]) + (f" and {len(what) - 4} more" if len(what) > 4 else ""),
+        because,
+        before="".join(str(diff.get("before", "")) for diff in diffs),
+        after="".join(f"{diff.get('after_header', '')}:\n{diff.get('after', '')}" for diff in diffs),
+        disruption=role if restart else "",
+    )
+    return [*made, change]
