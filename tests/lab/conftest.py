@@ -93,7 +93,8 @@ class Lab:
         ]
 
     def environment(self) -> dict[str, str]:
-        return instance.environment(self.instance)
+        # never the kubeconfig of whoever runs the tests
+        return {**instance.environment(self.instance), "KUBECONFIG": str(self.folder / "operators-kubeconfig")}
 
     def gpuctl(self, *arguments: str, seconds: float = 540, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run to the end; ``code`` None takes any exit code."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import time
 from xml.etree import ElementTree
+
+import yaml
 
 from tests.lab.conftest import Lab
 
@@ -55,6 +58,16 @@ def test_apply_ends_in_a_verified_cluster(homelab: Lab) -> None:
     assert "simulated here: hypervisor" in done.stdout
     suite = ElementTree.parse(homelab.folder / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("18", "0", "0")
+
+
+def test_the_kubeconfig_is_private_and_merged_on_request(homelab: Lab) -> None:
+    operators = homelab.folder / "operators-kubeconfig"
+    assert not operators.exists()
+    assert stat.S_IMODE((homelab.workspace / "kubeconfig").stat().st_mode) == 0o600
+    homelab.gpuctl("kubeconfig", "--merge")
+    merged = yaml.safe_load(operators.read_text(encoding="utf-8"))
+    assert [context["name"] for context in merged["contexts"]] == ["homelab"]
+    assert merged["clusters"][0]["cluster"]["server"] == "https://10.0.0.100:6443"
 
 
 def test_the_plan_is_empty_then_and_a_second_apply_mutates_nothing(homelab: Lab) -> None:
@@ -132,5 +145,7 @@ def test_destroy_wants_the_name_and_proves_itself(homelab: Lab) -> None:
     done = homelab.gpuctl("destroy", "--confirm", "homelab")
     assert "proved: no VM, disk, mapping or image of homelab is left" in done.stdout
     assert not (homelab.workspace / "kubeconfig").exists()
+    operators = yaml.safe_load((homelab.folder / "operators-kubeconfig").read_text(encoding="utf-8"))
+    assert not operators["contexts"]
     assert not (homelab.workspace / "terraform/terraform.tfstate").exists()
     assert not (homelab.workspace / "known_hosts").exists()
