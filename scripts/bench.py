@@ -152,7 +152,7 @@ class Rehearsal:
 
         def ssh(host: dict[str, Any], script: str) -> str:
             user = ["-i", str(workspace / "secrets/ssh_ed25519"), "-o", f"UserKnownHostsFile={self.folder}/floor_hosts"]
-            command = [*self.inside, "ssh", *SSH, *user, f"ubuntu@{host['ansible_host']}", "sudo sh -e"]
+            command = [*self.inside, "ssh", *SSH, *user, f"gpuctl@{host['ansible_host']}", "sudo sh -e"]
             done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=600)
             if done.returncode:
                 raise RuntimeError(f"floor on {host['ansible_host']}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}")
