@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from gpuctl.spec.resolved import Resolved
 if TYPE_CHECKING:
     from gpuctl.verify.run import Report
 
+# what an earlier phase does that makes the observation of a later one worthless
+NEW_MACHINE = ("create", "replace")
 SETTLE_SECONDS = 600.0
 
 
@@ -147,6 +149,12 @@ def plan(ctx: Context, phases: Sequence[Phase]) -> list[Plan]:
     for phase in phases:
         ctx.say("log", "planning", phase=phase.name)
         made = phase.plan(ctx)
+        if not made.unknown and (
+            earlier := [p.phase for p in plans if any(c.action in NEW_MACHINE for c in p.changes)]
+        ):
+            made = replace(
+                made, changes=(), notes=(), unknown=f"after {', '.join(earlier)}: some hosts will be new machines"
+            )
         plans.append(made)
         _stop_if_asked(ctx)
     return plans

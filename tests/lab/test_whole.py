@@ -136,6 +136,27 @@ def test_losing_a_server_moves_the_vip(homelab: Lab) -> None:
     homelab.gpuctl("apply", "--yes")
 
 
+def test_a_server_and_a_worker_are_replaced_with_consent_only(homelab: Lab) -> None:
+    plan = homelab.gpuctl("plan", "--replace", "wk-gpu1", "--detailed-exitcode", code=3).stdout
+    assert "vm/wk-gpu1" in plan
+    assert "LOSES DATA" in plan
+    before = homelab.inside(9021, "cat /etc/machine-id /etc/rancher/node/password")
+    homelab.gpuctl("apply", "--yes", "--replace", "wk-gpu1", "--replace", "cp2")
+    assert homelab.inside(9021, "cat /etc/machine-id /etc/rancher/node/password") != before
+    homelab.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_node_leaves_with_consent_only(homelab: Lab) -> None:
+    homelab.edit("count: 4\n      addresses: 10.0.0.21-10.0.0.24", "count: 3\n      addresses: 10.0.0.21-10.0.0.23")
+    before = homelab.mutations()
+    done = homelab.gpuctl("apply", "--yes", code=2)
+    assert "--remove wk-gpu4" in done.stderr
+    assert homelab.mutations() == before
+    homelab.gpuctl("apply", "--yes", "--remove", "wk-gpu4")
+    assert homelab.verify_json()["summary"]["pass"] == 18
+    assert "wk-gpu4" not in homelab.inside(9011, "k3s kubectl get nodes -o name")
+
+
 def test_destroy_wants_the_name_and_proves_itself(homelab: Lab) -> None:
     assert "--confirm homelab" in homelab.gpuctl("destroy", code=2).stderr
     homelab.gpuctl("destroy", "--confirm", "other", code=2)

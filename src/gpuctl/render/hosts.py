@@ -46,6 +46,7 @@ class Observed:
     """What was seen on a host. ``interface`` carries its address; ``data``: an etcd database exists there.
 
     ``founder``: its configuration started the cluster. ``ca_hash``: of the cluster it belongs to, "" for none.
+    ``member``: it has joined a cluster before (it has a node password).
     """
 
     interface: str
@@ -53,6 +54,7 @@ class Observed:
     reboot: bool = False
     data: bool = False
     founder: bool = False
+    member: bool = False
     ca_hash: str = ""
     snapshots: int = 0
 

@@ -25,10 +25,14 @@ SNAPSHOT = "snapshot"
 
 @dataclass(frozen=True)
 class Payload:
-    """``hosts``: whether the playbook has something to do; the rest is done through the API afterwards."""
+    """``hosts``: whether the playbook has something to do; the rest is done through the API afterwards.
+
+    ``former``: nodes whose machine was replaced and whose Node object goes first.
+    """
 
     hosts: bool
     observed: dict[str, Observed]
+    former: tuple[str, ...] = ()
 
 
 class Bootstrap:
@@ -56,6 +60,10 @@ class Bootstrap:
         changes = [c for node in ctx.spec.nodes for c in _host_changes(node, results)]
         founded = any(seen.data for seen in observed.values())
         on_hosts = bool(changes)
+        former = members.former(ctx, observed) if founded and ctx.workspace.kubeconfig.exists() else ()
+        changes[:0] = [
+            Change(f"node/{name}", "remove", "the Node object of the machine that was replaced") for name in former
+        ]
         if not founded or not ctx.workspace.kubeconfig.exists():
             changes.append(Change("kubeconfig", "create", f"through https://{ctx.spec.network.api_vip}:6443"))
         elif not on_hosts:
@@ -65,12 +73,14 @@ class Bootstrap:
         return Plan(
             self.name,
             tuple(changes),
-            payload=Payload(on_hosts, observed),
+            payload=Payload(on_hosts, observed, former),
             notes=() if changes else (f"{len(ctx.spec.nodes)} hosts observed",),
         )
 
     def apply(self, ctx: Context, plan: Plan) -> None:
         payload: Payload = plan.payload
+        for name in payload.former:
+            members.forget(ctx, name)
         if payload.hosts:
             self._run(ctx)
         node = ctx.spec.servers[0]

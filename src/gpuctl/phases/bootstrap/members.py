@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from gpuctl.context import Context
 from gpuctl.phases.base import Change
+from gpuctl.render.hosts import Observed
+from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node, Resolved
 
 NOTE = "gpuctl.io/managed"
 POOL = "gpuctl.io/pool"
+FORGET_SECONDS = 60.0
 
 
 def plan(ctx: Context) -> list[Change]:
@@ -25,6 +29,31 @@ def plan(ctx: Context) -> list[Change]:
     for name in sorted(gone(ctx.spec, nodes)):
         changes.append(Change(f"node/{name}", "remove", "its VM is gone: the Node object goes too"))
     return changes
+
+
+def former(ctx: Context, observed: Mapping[str, Observed]) -> tuple[str, ...]:
+    """Nodes whose machine was replaced: the cluster knows the name, the host has never joined.
+
+    K3s refuses the new machine as long as the Node object of the old one is there (its password differs), and takes the
+    old etcd member away when that object goes. () while the API does not answer.
+    """
+    new = {name for name, seen in observed.items() if not seen.member}
+    if not new:
+        return ()
+    try:
+        known = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes()}
+    except GpuctlError:
+        return ()
+    return tuple(sorted(new & known))
+
+
+def forget(ctx: Context, name: str) -> None:
+    """Delete the Node object of a machine that is no more, and wait for its end."""
+    ctx.kubernetes.delete(f"/api/v1/nodes/{name}")
+    deadline = ctx.deadline(FORGET_SECONDS, f"removing the Node object of the former {name}")
+    if not deadline.until(lambda: all(node["metadata"]["name"] != name for node in ctx.kubernetes.nodes())):
+        deadline.check(where=f"node/{name}", cause="a finalizer holds it", next=f"kubectl get node {name} -o yaml")
+    ctx.say("target", "the former machine's Node object is gone", phase="bootstrap", target=f"node/{name}")
 
 
 def gone(spec: Resolved, nodes: dict[str, Any]) -> set[str]:

@@ -25,6 +25,7 @@ token = re.match(r"K10([0-9a-f]+)::", text("/var/lib/rancher/k3s/server/token"))
 config = text("/etc/rancher/k3s/config.yaml")
 found["data"] = os.path.isdir("/var/lib/rancher/k3s/server/db/etcd")
 found["founder"] = bool(re.search(r"^cluster-init: true", config, re.M))
+found["member"] = os.path.exists("/etc/rancher/node/password")
 found["ca_hash"] = token[1] if token else ""
 found["reboot"] = os.path.exists("/run/reboot-required") and not config
 found["snapshots"] = len(glob.glob("/var/lib/rancher/k3s/server/db/snapshots/*"))

@@ -56,7 +56,11 @@ def _vm(ctx: Context, change: ResourceChange) -> Change:
     if change.actions == ("update",):
         return _update(change, target, because)
     tainted = change.reason == "replace_because_tainted"
-    why = "its creation failed half-way" if tainted else f"{', '.join(change.replace_paths) or 'asked for'} changed"
+    why = "asked for by --replace"
+    if tainted:
+        why = "its creation failed half-way"
+    elif change.replace_paths:
+        why = f"{', '.join(change.replace_paths)} changed"
     agreed = name in ctx.consent.replace
     # a VM that never came up holds nothing
     return Change(

@@ -153,10 +153,14 @@ def held_cards(ctx: Context) -> dict[str, Vm]:
     """Cards that the configuration of somebody else's VM on our node names, by path. A stopped VM may start again."""
     if not any(node.gpus for node in ctx.spec.nodes):
         return {}
-    mappings = ctx.proxmox.mappings()
-    ours = {node.vm_id for node in ctx.spec.nodes}
-    others = [vm for vm in ctx.proxmox.vms() if vm.vmid not in ours and vm.node == ctx.spec.site.proxmox.node]
-    return {path: vm for vm in others for path in cards_of(ctx.proxmox.config(vm.vmid, vm.node), mappings)}
+    mappings, ours = ctx.proxmox.mappings(), mark(ctx.spec, ctx.workspace.cluster_id)
+    held: dict[str, Vm] = {}
+    for vm in ctx.proxmox.vms():
+        if vm.node == ctx.spec.site.proxmox.node:
+            config = ctx.proxmox.config(vm.vmid, vm.node)
+            if ours not in config.get("description", ""):
+                held.update(dict.fromkeys(cards_of(config, mappings), vm))
+    return held
 
 
 def cards_in_use(spec: Resolved, mappings: dict[str, PciMapping], held: dict[str, Vm]) -> Iterator[str]:
