@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 from lab.shell import LabError
-from tests.lab.conftest import Lab
+from tests.lab.conftest import ROOT, Lab
 
 
 def test_kill_in_provision(small: Lab) -> None:
@@ -53,6 +55,24 @@ def test_a_host_that_dies_while_it_joins_is_named(small: Lab) -> None:
 def test_the_same_command_goes_on_after_all_that(small: Lab) -> None:
     small.gpuctl("apply", "--yes")
     assert small.verify_json()["summary"] == {"pass": 18, "fail": 0, "unknown": 0, "skipped": 0}
+
+
+def test_the_plain_tools_take_what_was_generated(small: Lab) -> None:
+    terraform = small.workspace / "terraform"
+    environment = {**small.environment(), "TF_CLI_CONFIG_FILE": str(terraform / "cli.tfrc")}
+    for arguments in (["validate"], ["fmt", "-check", "-diff"]):
+        command = ["terraform", f"-chdir={terraform}", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    ansible = small.workspace / "ansible"
+    done = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{small.instance.lan}", str(Path(sys.executable).parent / "ansible-playbook"),
+         "-i", str(ansible / "inventory.json"), str(ROOT / "templates/ansible/bootstrap.yml"), "--check"],
+        env={**small.environment(), "ANSIBLE_CONFIG": str(ansible / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("changed=0") == 2
 
 
 def test_kill_in_verify_leaves_nothing_for_long(small: Lab) -> None:
