@@ -6,7 +6,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from threading import Event as Flag
+from threading import Thread
 from types import FrameType
 
 
@@ -20,21 +22,34 @@ class Stop:
 
 @contextmanager
 def handled(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
-    """Install the handlers for the block. ``say`` is called at once with what happens next."""
+    """Install the handlers for the block. ``say`` is called at once, in a thread, with what happens next.
+
+    A handler runs between two instructions of the main thread, which may hold the very lock that setting the flag or
+    saying something needs. So it only puts the signal into a queue (SimpleQueue.put is reentrant), and a thread acts.
+    """
+    arrived: SimpleQueue[str] = SimpleQueue()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.flag.is_set():
+        if stop.signal_name:
             raise KeyboardInterrupt
         stop.signal_name = signal.Signals(number).name
-        stop.flag.set()
-        say(
-            f"{stop.signal_name}: finishing what is under way and stopping; again to abandon it "
-            "(what is half made is repaired by the next run)"
-        )
+        arrived.put(stop.signal_name)
 
+    def act() -> None:
+        if name := arrived.get():
+            stop.flag.set()
+            say(
+                f"{name}: finishing what is under way and stopping; again to abandon it "
+                "(what is half made is repaired by the next run)"
+            )
+
+    actor = Thread(target=act, daemon=True)
+    actor.start()
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        arrived.put("")
+        actor.join(5)
