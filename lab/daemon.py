@@ -50,6 +50,7 @@ class Daemon:
             "freeze": lambda vmid, frozen=True: hosts.freeze(vmid, frozen=frozen),
             "cut": lambda vmid, connected=False: network.cut(instance, vmid, connected=connected),
             "foreign-scratch": hosts.foreign_scratch.add,
+            "card": hosts.break_card,
             "requests": lambda: [[method, path] for method, path, _body in self.pve.requests],
         }
 

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from ipaddress import IPv4Interface
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
-from lab import cgroups, network
+from lab import cards, cgroups, network
 from lab.machine import Disk, Machine, MachineError
 from lab.paths import Instance
 from lab.shell import LabError, run
@@ -58,6 +59,9 @@ class Hosts:
         self._guard = Lock()
         # with this set, a fresh scratch disk carries somebody's file system (a fault)
         self.foreign_scratch: set[int] = set()
+        # what is wrong with the cards of a host, by their index
+        self._card_faults: dict[int, dict[int, dict[str, Any]]] = {}
+        self._cards: dict[int, tuple[str, ...]] = {}
 
     def _lock(self, vmid: int) -> Lock:
         with self._guard:
@@ -149,6 +153,15 @@ class Hosts:
     def freeze(self, vmid: int, *, frozen: bool) -> None:
         cgroups.freeze(self._instance.name, str(vmid), frozen=frozen)
 
+    def break_card(self, vmid: int, index: int, **fault: Any) -> None:
+        """Change a card of a running host (``healthy=False``, ``xid=79``, ``gone=True``); no fault: it is whole."""
+        known = self._card_faults.setdefault(vmid, {})
+        known[index] = {**known.get(index, {}), **fault} if fault else {}
+        path = self._root(vmid) / "root" / cards.CARDS_FILE.lstrip("/")
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(cards.describe(self._cards[vmid], known), indent=1), encoding="utf-8")
+        new.rename(path)
+
     # --- making and booting
 
     def _off_marker(self, vmid: int) -> Path:
@@ -174,7 +187,9 @@ class Hosts:
         for folder in OWN_FOLDERS:
             (root / "own" / folder.replace("/", "_")).mkdir(exist_ok=True)
         self._off_marker(machine.vmid).unlink(missing_ok=True)
-        files = self._files(machine)
+        self._cards[machine.vmid] = machine.gpus
+        shutil.rmtree(root / "root" / cards.PCI_FOLDER.lstrip("/"), ignore_errors=True)
+        files = {**self._files(machine), **cards.files(machine.gpus, self._card_faults.get(machine.vmid, {}))}
         for name, text in files.items():
             path = root / "root" / name.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)

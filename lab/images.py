@@ -13,6 +13,8 @@ from pathlib import Path
 PAUSE = "docker.io/rancher/mirrored-pause:3.6"
 BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
+GPU_OPERATOR = "nvcr.io/nvidia/gpu-operator:v26.3.3"
+CUDA_SAMPLE = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -146,4 +148,20 @@ def packaged(pause: bytes, busybox: bytes, coredns: bytes) -> list[Image]:
             {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
         ),
         Image(COREDNS, {"coredns": coredns}, config={"Entrypoint": ["/coredns"]}),
+    ]
+
+
+def nvidia(gpu: bytes, busybox: bytes) -> list[Image]:
+    """The operator with all it brings, and the CUDA sample: the lab's one program under their names."""
+    links = {f"bin/{applet}": "busybox" for applet in APPLETS}
+    path = {"Env": ["PATH=/usr/bin:/bin"]}
+    return [
+        Image(GPU_OPERATOR, {"gpu": gpu}, config={"Entrypoint": ["/gpu"]}),
+        Image(
+            CUDA_SAMPLE,
+            {"cuda-samples/vectorAdd": gpu, "bin/busybox": busybox},
+            links,
+            ("bin", "tmp", "usr", "usr/bin"),
+            {**path, "Cmd": ["/cuda-samples/vectorAdd"]},
+        ),
     ]

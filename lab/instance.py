@@ -54,10 +54,13 @@ def up(instance: Instance, spec: Path) -> None:
     try:
         network.up(instance, gateway)
         provider.install(instance.root / "providers", sys.executable)
+        (instance.root / "bin").mkdir()
+        (instance.root / "bin/helm").symlink_to(artifacts.helm)
         if shutil.which("terraform") is None:
             terraform.install(instance.root / "bin", sys.executable)
         instance.site_file.write_text(
-            site.content(instance, mirror.sha256(artifacts.os_image), _host_block(gpus)), encoding="utf-8"
+            site.content(instance, mirror.sha256(artifacts.os_image), artifacts.charts, _host_block(gpus)),
+            encoding="utf-8",
         )
         _start_daemon(instance, gpus)
     except BaseException:
@@ -159,9 +162,9 @@ def names() -> list[str]:
 
 
 def environment(instance: Instance) -> dict[str, str]:
-    """For commands inside the lab: its Terraform, where the machine has none."""
+    """For commands inside the lab: its Helm, and its Terraform where the machine has none."""
     folder = instance.root / "bin"
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     # what the machine is configured with for the internet must not leak into an air-gapped site
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-    return {**kept, "PATH": f"{folder}:{path}" if folder.exists() else path, "GPUCTL_LAB": instance.name}
+    return {**kept, "PATH": f"{folder}:{path}", "GPUCTL_LAB": instance.name}

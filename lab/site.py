@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,12 +15,12 @@ SIMULATED = (
     "hypervisor (emulated Proxmox VE API; a VM is a systemd-nspawn host on this machine's kernel)",
     "Terraform provider bpg/proxmox (stand-in with the real one's schema)",
     "K3s (stand-in command over the real Kubernetes components, etcd and containerd)",
-    "GPUs (PCI inventory only)",
+    "GPUs, their driver and the GPU Operator (stand-ins under the official names; CUDA runs on the CPU)",
     "cloud-init and guest agent (stand-ins)",
 )
 
 
-def content(instance: Instance, os_image_sha256: str, inventory: dict[str, Any]) -> str:
+def content(instance: Instance, os_image_sha256: str, charts: Path, inventory: dict[str, Any]) -> str:
     """The YAML. ``inventory`` is the ``host`` block: what the emulated server is said to have."""
     site = {
         "proxmox": {
@@ -34,6 +35,7 @@ def content(instance: Instance, os_image_sha256: str, inventory: dict[str, Any])
         "mirrors": {
             "terraform_provider": str(instance.root / "providers"),
             "k3s": f"{MIRROR}/k3s",
+            "charts": str(charts),
             "apt": f"deb [trusted=yes] {MIRROR}/apt ./",
             "os_image": {"url": f"{MIRROR}/image/debian-12.qcow2", "checksum": f"sha256:{os_image_sha256}"},
         },

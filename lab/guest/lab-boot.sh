@@ -11,6 +11,9 @@ for entry in vm/overcommit_memory:0 vm/panic_on_oom:0 kernel/panic:0 kernel/pani
   mount --bind "$file" "/proc/sys/$name"
 done
 for fake in meminfo cpuinfo; do [ -f /etc/lab/$fake ] && mount --bind /etc/lab/$fake /proc/$fake; done
+# the PCI devices of this host, not those of the machine
+mkdir -p /etc/lab/pci
+mount --bind /etc/lab/pci /sys/bus/pci/devices
 # what systemd-sysctl would do with this host's own settings
 cat /etc/sysctl.d/*.conf 2>/dev/null | sysctl -e -q -p - 2>/dev/null
 # udev's links: NAME DEVICE per line

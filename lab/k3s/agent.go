@@ -157,12 +157,27 @@ state = "/run/k3s/containerd"
     conf_dir = "%[3]s"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
-`, agentDir, containerdSocket, cniDir)), 0o600)
+`+nvidiaRuntime(), agentDir, containerdSocket, cniDir)), 0o600)
 	processes.start("/usr/bin/containerd", "-c", path, "--log-level=warn")
 	until(time.Minute, "waiting for containerd", func() error {
 		_, err := run("ctr", "-a", containerdSocket, "version")
 		return err
 	})
+}
+
+// nvidiaRuntime is the runtime "nvidia" where its binary lies at this start. K3s looks in these folders, and never again.
+func nvidiaRuntime() string {
+	for _, folder := range words("/usr/local/nvidia/toolkit /usr/bin") {
+		binary := folder + "/nvidia-container-runtime"
+		if _, err := os.Stat(binary); err == nil {
+			return fmt.Sprintf(`  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
+      BinaryName = "%s"
+`, binary)
+		}
+	}
+	return ""
 }
 
 // importImages loads agent/images/*.tar, as K3s does in air-gapped sites.

@@ -15,6 +15,7 @@ from gpuctl.spec.resolved import Resolved
 
 if TYPE_CHECKING:
     from gpuctl.systems.ansible import Ansible
+    from gpuctl.systems.helm import Helm
     from gpuctl.systems.kubernetes import Kubernetes
     from gpuctl.systems.proxmox import Proxmox
     from gpuctl.systems.ssh import Ssh
@@ -77,3 +78,9 @@ class Context:
         from gpuctl.systems.kubernetes import Kubernetes
 
         return Kubernetes.of(self)
+
+    @cached_property
+    def helm(self) -> Helm:
+        from gpuctl.systems.helm import Helm
+
+        return Helm.of(self)

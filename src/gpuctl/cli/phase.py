@@ -1,4 +1,4 @@
-"""gpuctl provision, bootstrap: one phase alone."""
+"""gpuctl provision, bootstrap, gpu: one phase alone."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def bootstrap(
 ) -> None:
     """Only Kubernetes: prepared hosts, K3s behind the virtual IP, kubeconfig."""
     run(("bootstrap",), spec, site, yes, replace, remove, output, None, checks=False)
+
+
+def gpu(spec: Spec = DEFAULT_SPEC, site: Site = None, yes: Yes = False, output: Output = "text") -> None:
+    """Only the GPUs: GPU Operator, runtime, every card proven by CUDA."""
+    run(("gpu",), spec, site, yes, None, None, output, None, checks=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpuctl.phases.base import Phase
 from gpuctl.phases.bootstrap import Bootstrap
+from gpuctl.phases.gpu import Gpu
 from gpuctl.phases.provision import Provision
 
-PHASES: tuple[Phase, ...] = (Provision(), Bootstrap())
+PHASES: tuple[Phase, ...] = (Provision(), Bootstrap(), Gpu())

@@ -9,13 +9,15 @@ from gpuctl.spec.resolved import Resolved
 
 def rendered(resolved: Resolved) -> dict[str, str]:
     """Every generated file by name. What only the live site can tell (cards, interfaces) is left at its default."""
-    from gpuctl.render import hosts, terraform
+    from gpuctl.render import gpu, hosts, terraform
 
     variables = terraform.variables(
         resolved, cluster_id="CLUSTER-ID", keys=list(resolved.ssh.authorized_keys), cards={}
     )
     inventory = hosts.inventory(resolved, {}, secrets="SECRETS")
+    releases = [release for release in (gpu.release(resolved),) if release]
     return {
         "terraform/gpuctl.auto.tfvars.json": json.dumps(variables, indent=2, sort_keys=True) + "\n",
         "ansible/inventory.json": json.dumps(inventory, indent=1, sort_keys=True) + "\n",
+        **{f"helm/{release.name}.values.yaml": release.values_yaml() for release in releases},
     }

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.run.workspace import Workspace, write_private
+
+GRACE_SECONDS = 120.0
 
 
 def start_time(pid: int) -> int | None:
@@ -114,3 +117,22 @@ def popen(
         raise GpuctlError(
             f"{arguments[0]} is not installed", next=f"install {arguments[0]} or put it on PATH"
         ) from None
+
+
+def finish(process: subprocess.Popen[str], deadline: Deadline) -> tuple[str, str]:
+    """What it says on both streams until its end. Interrupted once when we are or when time is up, never killed.
+
+    After that interrupt it has GRACE_SECONDS; a child that ignores it is left running, recorded for the next run.
+    """
+    interrupted_at = 0.0
+    while True:
+        try:
+            return process.communicate(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if not interrupted_at and (deadline.expired or deadline.stop.is_set()):
+                process.send_signal(signal.SIGINT)
+                interrupted_at = time.monotonic()
+            elif interrupted_at and time.monotonic() - interrupted_at > GRACE_SECONDS:
+                raise GpuctlError(
+                    f"pid {process.pid} does not stop", next="the next run waits for it; ps shows what it is"
+                ) from None

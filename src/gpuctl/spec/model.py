@@ -124,6 +124,7 @@ class Mirrors(Part):
     terraform_provider: str | None = Field(None, description="Folder that is a Terraform filesystem mirror.")
     k3s: str | None = Field(None, description="URL below which K3s releases lie: BASE/VERSION/k3s and its sums.")
     os_image: OsImageMirror | None = Field(None, description="The cloud image inside the site.")
+    charts: str | None = Field(None, description="Folder of chart packages (NAME-VERSION.tgz), or an oci:// registry.")
     apt: str | None = Field(None, description="One-line apt source that the hosts use instead of their own.")
 
 
@@ -177,6 +178,11 @@ class ControlPlane(Machine):
 class Gpus(Part):
     model: str = Field(description="Model of the cards, e.g. a100-pcie-80gb.", examples=["a100-pcie-80gb"])
     count: int = Field(ge=1, le=16, description="Cards per node.")
+    sharing: Literal["none", "time-slicing", "mig"] | None = Field(
+        None, description="How the cards of this pool are shared (default: gpu.sharing)."
+    )
+    replicas: int = Field(4, ge=2, le=64, description="Notebooks per card with time-slicing; memory is not divided.")
+    mig: str | None = Field(None, description="MIG layout of every card, e.g. all-1g.10gb or all-balanced.")
     devices: list[list[str]] = Field(
         default_factory=list, description="PCI addresses per node, one list a node (default: gpuctl assigns them)."
     )
@@ -232,6 +238,17 @@ class Storage(Part):
 class Gpu(Part):
     driver: Literal["operator", "preinstalled"] = Field("operator", description="Who installs the driver.")
     sharing: Literal["none", "time-slicing", "mig"] = Field("none", description="How cards are shared.")
+    operator: str | None = Field(
+        None,
+        pattern=r"^v\d+\.\d+\.\d+$",
+        description="GPU Operator release (default: the newest that supports the Kubernetes version).",
+    )
+    driver_version: str | None = Field(None, description="NVIDIA driver (default: the Operator's own choice).")
+    proof_image: str = Field(
+        "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0",
+        description="Image with a CUDA program that proves a card; it must have a shell.",
+    )
+    proof_command: str = Field("/cuda-samples/vectorAdd", description="That program; exit code 0 proves the card.")
 
 
 class Rancher(Part):

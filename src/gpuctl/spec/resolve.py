@@ -12,6 +12,7 @@ import yaml
 
 from gpuctl.spec import model, units
 from gpuctl.spec import resolved as r
+from gpuctl.spec.versions import minor, order, table
 
 At = Callable[[tuple[str | int, ...]], r.SpecPath]
 SIZES = {"memory", "disk", "scratch", "reserve"}
@@ -59,7 +60,13 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
             else None,
             r.ScratchClass(storage.scratch.class_, storage.scratch.mount) if storage.scratch else None,
         ),
-        gpu=r.Gpu(cluster.gpu.driver, cluster.gpu.sharing),
+        gpu=r.Gpu(
+            cluster.gpu.driver,
+            cluster.gpu.operator or _operator_for(cluster.kubernetes.version),
+            cluster.gpu.driver_version,
+            cluster.gpu.proof_image,
+            cluster.gpu.proof_command,
+        ),
         rancher=r.Rancher(**dict(management.rancher)) if management.rancher else None,
         gitops=r.GitOps(**dict(management.gitops)) if management.gitops else None,
         jupyterhub=r.JupyterHub(
@@ -71,6 +78,12 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
         site=_site(cluster.site, cluster.image.os, site_folder),
         probe_image=cluster.probe_image,
     )
+
+
+def _operator_for(kubernetes: str) -> str:
+    """The newest GPU Operator known to support it; of an unknown Kubernetes the newest of all."""
+    known: dict[str, str] = table()["gpu_operator_for"]
+    return known.get(minor(kubernetes)) or known[max(known, key=order)]
 
 
 def _node(
@@ -86,7 +99,15 @@ def _node(
     gpus = None
     if pool and pool.gpus:
         devices = pool.gpus.devices[index] if index < len(pool.gpus.devices) else []
-        gpus = r.NodeGpus(pool.gpus.model, pool.gpus.count, tuple(devices))
+        sharing = pool.gpus.sharing or cluster.gpu.sharing
+        gpus = r.NodeGpus(
+            pool.gpus.model,
+            pool.gpus.count,
+            sharing,
+            pool.gpus.replicas if sharing == "time-slicing" else 1,
+            (pool.gpus.mig or "") if sharing == "mig" else "",
+            tuple(devices),
+        )
     return r.Node(
         name=f"{prefix}{index + 1}",
         role="worker" if pool else "control_plane",
@@ -139,6 +160,9 @@ def _site(site: model.Site, os: str, folder: Path) -> r.Site:
             mirrors.k3s,
             r.Image(os, image.url, *image.checksum) if image else None,  # type: ignore[arg-type]
             mirrors.apt,
+            mirrors.charts
+            if mirrors.charts is None or mirrors.charts.startswith("oci://")
+            else absolute(mirrors.charts),
         ),
         backend=tuple(sorted(site.backend.items())),
         simulated=tuple(site.simulated),

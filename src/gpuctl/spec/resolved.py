@@ -66,10 +66,16 @@ class Network:
 
 @dataclass(frozen=True)
 class NodeGpus:
-    """GPUs of one node. ``devices``: PCI addresses on the Proxmox host when the spec names them, else ()."""
+    """GPUs of one node. ``devices``: PCI addresses on the Proxmox host when the spec names them, else ().
+
+    ``replicas`` counts only with time-slicing, ``mig`` (a layout's name) only with MIG.
+    """
 
     model: str
     count: int
+    sharing: Sharing = "none"
+    replicas: int = 1
+    mig: str = ""
     devices: tuple[str, ...] = ()
 
 
@@ -168,7 +174,10 @@ class Gpu:
     """Cluster-wide GPU settings."""
 
     driver: Literal["operator", "preinstalled"]
-    sharing: Sharing
+    operator: str
+    driver_version: str | None
+    proof_image: str
+    proof_command: str
 
 
 @dataclass(frozen=True)
@@ -243,12 +252,14 @@ class Mirrors:
 
     ``k3s``: base of ``{base}/{version}/k3s`` beside ``sha256sum-amd64.txt`` and ``k3s-airgap-images-amd64.tar``;
     an http(s) URL or an absolute folder. ``apt``: a one-line apt source. ``terraform_provider``: a filesystem mirror.
+    ``charts``: an absolute folder of chart packages or an oci:// address.
     """
 
     terraform_provider: str | None = None
     k3s: str | None = None
     os_image: Image | None = None
     apt: str | None = None
+    charts: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ class Kubernetes:
         self._kubeconfig = kubeconfig
         self._server = server
         self._client: Any = None
+        self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
 
     @classmethod
     def of(cls, ctx: Context) -> Kubernetes:
@@ -98,6 +99,49 @@ class Kubernetes:
     def patch(self, path: str, body: object) -> Any:
         """Strategic merge patch."""
         return self._call("PATCH", path, body=body, content="application/strategic-merge-patch+json")
+
+    def path_of(self, item: Mapping[str, Any], namespace: str) -> str:
+        """The API path of an object, as the cluster's discovery has it; ``namespace`` where it names none itself.
+
+        GpuctlError when the cluster does not know its kind.
+        """
+        version, kind = str(item["apiVersion"]), str(item["kind"])
+        base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        if version not in self._resources:
+            found = self.get(base)["resources"]
+            self._resources[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
+        if kind not in self._resources[version]:
+            del self._resources[version]
+            raise GpuctlError(f"the cluster does not know the kind {kind} of {version}")
+        plural, namespaced = self._resources[version][kind]
+        where = f"/namespaces/{item['metadata'].get('namespace') or namespace}" if namespaced else ""
+        return f"{base}{where}/{plural}/{item['metadata']['name']}"
+
+    def apply(self, path: str, item: Mapping[str, Any], *, dry_run: bool = False) -> Any:
+        """Server-side apply as field manager gpuctl; the object as it is (or, with ``dry_run``, would be) then."""
+        query: dict[str, object] = {"fieldManager": "gpuctl", "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        return self._call("PATCH", path, query=query, body=item, content="application/apply-patch+yaml")
+
+    def drift(self, item: Mapping[str, Any], namespace: str) -> str:
+        """In a word how the live object differs from what was applied: ``missing``, ``changed`` or "".
+
+        The API server itself is asked, by a dry run: it knows defaults and merge keys. An object that it would not
+        apply in a dry run counts as unchanged.
+        """
+        try:
+            path = self.path_of(item, namespace)
+            live = self.get(path)
+        except GpuctlError as error:
+            if getattr(error, "status", 0) not in (0, 404):
+                raise
+            return "missing"
+        try:
+            wanted = self.apply(path, item, dry_run=True)
+        except GpuctlError as error:
+            if getattr(error, "status", 0) in (400, 409, 422, 500):
+                return ""
+            raise
+        return "" if _substance(live) == _substance(wanted) else "changed"
 
     def delete(self, path: str) -> None:
         """Delete; already gone is fine."""
@@ -189,6 +233,12 @@ class Kubernetes:
                 cause=" ".join(str(error).split())[-300:],
                 next="gpuctl status; gpuctl bootstrap repairs the servers",
             ) from error
+
+
+def _substance(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An object without what the server keeps for itself."""
+    metadata = {key: item["metadata"].get(key) for key in ("labels", "annotations", "ownerReferences", "finalizers")}
+    return {**{k: v for k, v in item.items() if k not in ("metadata", "status")}, "metadata": metadata}
 
 
 def _message(error: Any) -> str:

@@ -58,7 +58,7 @@ def test_a_mapped_card_that_is_gone_is_named() -> None:
 
 def test_named_devices_are_honoured_however_they_are_written() -> None:
     first = SPEC.node("wk-gpu1")
-    gpus = NodeGpus("a100-pcie-80gb", 2, ("08:00.0", "0000:07:00"))
+    gpus = NodeGpus("a100-pcie-80gb", 2, devices=("08:00.0", "0000:07:00"))
     nodes = tuple(replace(node, gpus=gpus) if node == first else node for node in SPEC.nodes)
     given = paths(replace(SPEC, nodes=nodes), CARDS, {})
     assert given["wk-gpu1"] == ["0000:08:00.0", "0000:07:00.0"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.versions import table
 
 
 def _once(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -49,6 +50,43 @@ def _profiles(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
             )
 
 
+def _model(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    known = table()["gpu_models"]
+    for number, pool in enumerate(cluster.nodes.pools):
+        if pool.gpus and pool.gpus.model not in known:
+            loc = ("nodes", "pools", number, "gpus", "model")
+            way_out = f"known: {', '.join(sorted(known))}"
+            if "sxm" in pool.gpus.model.lower():
+                yield (
+                    loc,
+                    f"{pool.gpus.model}: SXM cards hang together by NVSwitch; passing some of them on fails",
+                    way_out,
+                )
+            else:
+                yield (
+                    loc,
+                    f"the model {pool.gpus.model!r} is not known, so its labels and layouts are not checked",
+                    way_out,
+                )
+
+
+def _layout(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for number, pool in enumerate(cluster.nodes.pools):
+        if not pool.gpus:
+            continue
+        loc = ("nodes", "pools", number, "gpus", "mig")
+        sharing = pool.gpus.sharing or cluster.gpu.sharing
+        layouts = table()["gpu_models"].get(pool.gpus.model, {}).get("mig")
+        if sharing != "mig":
+            if pool.gpus.mig:
+                yield loc, f"a MIG layout, but sharing is {sharing}", "set sharing: mig, or remove the layout"
+        elif not pool.gpus.mig:
+            yield loc[:-1], "sharing is mig, but no layout is given", "set mig, e.g. all-balanced"
+        elif layouts is not None and pool.gpus.mig not in {"all-balanced", *(f"all-{name}" for name in layouts)}:
+            options = ", ".join(["all-balanced", *(f"all-{name}" for name in layouts)])
+            yield loc, f"a {pool.gpus.model} cannot be cut into {pool.gpus.mig!r}", f"one of {options}"
+
+
 RULES = (
     Rule("GPU-R1", "error", "No GPU given twice", "A passed-through card belongs to one VM.", _once),
     Rule("GPU-R2", "error", "As many GPUs as the host has", "The last VMs would not start.", _enough),
@@ -59,4 +97,6 @@ RULES = (
         "A pod cannot span nodes; the notebook would stay pending.",
         _profiles,
     ),
+    Rule("GPU-R4", "error", "The card's model is known", "Labels and MIG layouts depend on it.", _model),
+    Rule("GPU-R5", "error", "The MIG layout fits the card", "The MIG manager would fail on the node.", _layout),
 )

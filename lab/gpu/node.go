@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	plugin "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+	"sigs.k8s.io/yaml"
+)
+
+func mark(barrier string) {
+	must(write(filepath.Join(validations, barrier), nil, 0o644), "marking "+barrier)
+}
+
+func marked(barrier string) bool {
+	_, err := os.Stat(filepath.Join(validations, barrier))
+	return err == nil
+}
+
+// runDriver plays the driver container: it "builds" for a moment, then nvidia-smi is in the driver's root.
+func runDriver([]string) {
+	_ = os.Remove(filepath.Join(validations, ".driver-ctr-ready"))
+	cards, err := readCards(hostCards)
+	if err != nil || len(cards) == 0 {
+		fatal("no NVIDIA device on this host: %v", err)
+	}
+	time.Sleep(time.Second)
+	self, err := os.ReadFile("/proc/self/exe")
+	must(err, "reading myself")
+	must(write(driverRoot+"/usr/bin/nvidia-smi", self, 0o755), "installing nvidia-smi")
+	copyCards := func() error {
+		text, err := os.ReadFile(hostCards)
+		if err != nil {
+			return err
+		}
+		if known, err := os.ReadFile(driverCards); err == nil && string(known) == string(text) {
+			return nil
+		}
+		return write(driverCards, text, 0o644)
+	}
+	must(copyCards(), "loading the driver")
+	mark(".driver-ctr-ready")
+	logf("driver %s loaded, %d cards", driverVersion, len(cards))
+	for {
+		time.Sleep(300 * time.Millisecond)
+		if err := copyCards(); err != nil {
+			logf("error: %v", err)
+		}
+	}
+}
+
+// runToolkit installs the runtime where K3s looks for it at its start. It does not restart K3s, as the real one does not.
+func runToolkit([]string) {
+	waitFor("driver-ready")
+	script := "#!/bin/sh\n# the rehearsal lab's stand-in: devices come by the device plugin's mounts\nexec /usr/sbin/runc \"$@\"\n"
+	must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", []byte(script), 0o755), "installing the runtime")
+	mark("toolkit-installed")
+	logf("toolkit installed")
+	select {}
+}
+
+func waitFor(barrier string) {
+	for !marked(barrier) {
+		logf("waiting for %s", barrier)
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// runValidator plays the init containers of nvidia-operator-validator, and its main one.
+func runValidator(arguments []string) {
+	if len(arguments) == 0 {
+		logf("all validations are successful")
+		select {}
+	}
+	switch arguments[0] {
+	case "driver":
+		waitFor(".driver-ctr-ready")
+		_, err := driverSees()
+		must(err, "driver")
+		mark("driver-ready")
+	case "toolkit":
+		mark("toolkit-ready") // this container runs under the runtime class: that it runs is the proof
+	case "cuda":
+		cards, err := driverSees()
+		must(err, "CUDA")
+		for _, card := range cards {
+			if card.Healthy {
+				mark("cuda-ready")
+				return
+			}
+		}
+		fatal("no healthy card")
+	case "plugin":
+		node := os.Getenv("NODE_NAME")
+		for {
+			var answer struct {
+				Status struct{ Allocatable map[string]string }
+			}
+			if err := call("GET", "/api/v1/nodes/"+node, nil, "", &answer); err == nil {
+				for name, count := range answer.Status.Allocatable {
+					if strings.HasPrefix(name, "nvidia.com/") && count != "0" {
+						mark("plugin-ready")
+						return
+					}
+				}
+			}
+			logf("waiting for the node to offer GPUs")
+			time.Sleep(time.Second)
+		}
+	default:
+		fatal("validator %s: not part of the rehearsal lab", arguments[0])
+	}
+}
+
+// Sharing is the part of the device plugin's configuration that the lab knows.
+type Sharing struct {
+	Version string `json:"version"`
+	Sharing struct {
+		TimeSlicing struct {
+			RenameByDefault            bool `json:"renameByDefault"`
+			FailRequestsGreaterThanOne bool `json:"failRequestsGreaterThanOne"`
+			Resources                  []struct {
+				Name     string `json:"name"`
+				Replicas int    `json:"replicas"`
+			} `json:"resources"`
+		} `json:"timeSlicing"`
+	} `json:"sharing"`
+}
+
+type devicePlugin struct {
+	plugin.UnimplementedDevicePluginServer
+	replicas int
+	failMany bool
+}
+
+func runDevicePlugin([]string) {
+	waitFor("toolkit-ready")
+	server := &devicePlugin{replicas: 1}
+	name := "nvidia.com/gpu"
+	// the node's label names the entry; without one the default that the operator passes
+	if chosen := chosenConfiguration(); chosen != "" {
+		text, err := os.ReadFile("/config/" + chosen)
+		must(err, "reading the sharing configuration")
+		var config Sharing
+		must(yaml.UnmarshalStrict(text, &config), "the sharing configuration "+chosen)
+		for _, resource := range config.Sharing.TimeSlicing.Resources {
+			if resource.Name != name {
+				fatal("time-slicing of %s: not part of the rehearsal lab", resource.Name)
+			}
+			server.replicas = resource.Replicas
+		}
+		server.failMany = config.Sharing.TimeSlicing.FailRequestsGreaterThanOne
+		if config.Sharing.TimeSlicing.RenameByDefault {
+			name += ".shared"
+		}
+	}
+	const folder, socket = "/var/lib/kubelet/device-plugins/", "lab-gpu.sock"
+	_ = os.Remove(folder + socket)
+	listener, err := net.Listen("unix", folder+socket)
+	must(err, "listening")
+	service := grpc.NewServer()
+	plugin.RegisterDevicePluginServer(service, server)
+	go func() { must(service.Serve(listener), "serving") }()
+	register := func() error {
+		connection, err := grpc.NewClient("unix://"+folder+"kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return err
+		}
+		defer connection.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err = plugin.NewRegistrationClient(connection).Register(ctx, &plugin.RegisterRequest{
+			Version: plugin.Version, Endpoint: socket, ResourceName: name})
+		return err
+	}
+	must(register(), "registering with the kubelet")
+	logf("registered %s", name)
+	// a restarted kubelet empties the folder: end, and be started again
+	for {
+		time.Sleep(time.Second)
+		if _, err := os.Stat(folder + socket); err != nil {
+			fatal("the kubelet was restarted")
+		}
+	}
+}
+
+func chosenConfiguration() string {
+	var node struct {
+		Metadata struct{ Labels map[string]string }
+	}
+	for call("GET", "/api/v1/nodes/"+os.Getenv("NODE_NAME"), nil, "", &node) != nil {
+		time.Sleep(time.Second)
+	}
+	if chosen := node.Metadata.Labels["nvidia.com/device-plugin.config"]; chosen != "" {
+		return chosen
+	}
+	return os.Getenv("DEFAULT_CONFIG")
+}
+
+func (server *devicePlugin) devices() []*plugin.Device {
+	cards, _ := driverSees()
+	var devices []*plugin.Device
+	for _, card := range cards {
+		health := plugin.Healthy
+		if !card.Healthy {
+			health = plugin.Unhealthy
+		}
+		for replica := range server.replicas {
+			id := card.UUID
+			if server.replicas > 1 {
+				id = fmt.Sprintf("%s::%d", card.UUID, replica)
+			}
+			devices = append(devices, &plugin.Device{ID: id, Health: health})
+		}
+	}
+	return devices
+}
+
+func (server *devicePlugin) GetDevicePluginOptions(context.Context, *plugin.Empty) (*plugin.DevicePluginOptions, error) {
+	return &plugin.DevicePluginOptions{}, nil
+}
+
+func (server *devicePlugin) ListAndWatch(_ *plugin.Empty, stream plugin.DevicePlugin_ListAndWatchServer) error {
+	for last := "never"; ; time.Sleep(500 * time.Millisecond) {
+		devices := server.devices()
+		if now := fmt.Sprint(devices); now != last {
+			last = now
+			if err := stream.Send(&plugin.ListAndWatchResponse{Devices: devices}); err != nil {
+				return err
+			}
+		}
+		if stream.Context().Err() != nil {
+			return nil
+		}
+	}
+}
+
+func (server *devicePlugin) Allocate(_ context.Context, request *plugin.AllocateRequest) (*plugin.AllocateResponse, error) {
+	answer := &plugin.AllocateResponse{}
+	for _, container := range request.ContainerRequests {
+		if server.failMany && len(container.DevicesIds) > 1 {
+			return nil, fmt.Errorf("request for 'nvidia.com/gpu: %d' too large: maximum request size for shared resources is 1", len(container.DevicesIds))
+		}
+		answer.ContainerResponses = append(answer.ContainerResponses, &plugin.ContainerAllocateResponse{
+			Envs: map[string]string{"NVIDIA_VISIBLE_DEVICES": strings.Join(container.DevicesIds, ",")},
+			Mounts: []*plugin.Mount{
+				{ContainerPath: "/usr/bin/nvidia-smi", HostPath: "/run/nvidia/driver/usr/bin/nvidia-smi", ReadOnly: true},
+				{ContainerPath: "/run/lab-gpu", HostPath: "/run/nvidia/driver/lab", ReadOnly: true},
+			},
+		})
+	}
+	return answer, nil
+}

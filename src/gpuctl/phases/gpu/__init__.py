@@ -1,0 +1,196 @@
+"""gpu: the GPU Operator, the runtime in K3s' containerd, and a proof by CUDA of every card.
+
+Done when every node offers what the spec says and every card is proven since its boot and driver last changed; cards
+that pods hold are reported, never taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from gpuctl.context import Context
+from gpuctl.phases import releases, workloads
+from gpuctl.phases.base import Change, Plan
+from gpuctl.phases.gpu import observe, proof
+from gpuctl.phases.gpu.observe import Host, Offer
+from gpuctl.render import gpu
+from gpuctl.run.deadline import Deadline
+from gpuctl.run.errors import GpuctlError
+from gpuctl.spec.resolved import Node
+
+# the driver container builds a kernel module the first time: 5 to 20 minutes
+DRIVER_SECONDS = 2400.0
+OFFER_SECONDS = 600.0
+RESTART_SECONDS = 180.0
+POLICY = "/apis/nvidia.com/v1/clusterpolicies/cluster-policy"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """``step`` of the release, nodes whose K3s must learn the runtime, nodes with cards to prove."""
+
+    step: releases.Step | None
+    restart: tuple[Node, ...]
+    prove: tuple[Node, ...]
+
+
+class Gpu:
+    """The third phase."""
+
+    name = "gpu"
+    title = "GPU Operator, every card proven by CUDA"
+
+    def plan(self, ctx: Context) -> Plan:
+        if not ctx.workspace.kubeconfig.exists():
+            return Plan(self.name, unknown="after bootstrap: there is no cluster yet")
+        nodes = gpu.gpu_nodes(ctx.spec)
+        step = releases.plan(ctx, gpu.CHART, gpu.NAMESPACE, gpu.release(ctx.spec))
+        changes = [step.change] if step else []
+        if not nodes:
+            return Plan(self.name, tuple(changes), payload=Payload(step, (), ()), notes=("no node has a GPU",))
+        hosts, offers = reached(observe.hosts(ctx)), observe.offers(ctx)
+        restart, prove, notes = [], [], []
+        for node in nodes:
+            host, offer = hosts[node.name], offers.get(node.name)
+            if not host.runtime:
+                restart.append(node)
+                changes.append(
+                    Change(
+                        f"host/{node.name}",
+                        "restart",
+                        "K3s learns the NVIDIA runtime",
+                        (node.source,),
+                        disruption="the kubelet restarts, pods go on",
+                    )
+                )
+            problem = observe.layer(node, host, offer, gpu.offered(ctx.spec, node))
+            new = not host.cards or not host.runtime or offer is None
+            if new or (offer is not None and not problem and proof.possible(host, offer)):
+                prove.append(node)
+                count = _count(node) if new or offer is None else len(proof.unproven(host, offer))
+                changes.append(Change(f"cards/{node.name}", "update", f"prove {count} by CUDA", (node.source,)))
+            elif problem:
+                changes.append(Change(f"cards/{node.name}", "update", problem, (node.source,)))
+                prove.append(node)
+            elif offer is not None and (left := proof.unproven(host, offer)):
+                notes.append(f"{node.name}: {len(left)} cards not proven, held by {offer.holders}")
+        return Plan(
+            self.name,
+            tuple(changes),
+            payload=Payload(step, tuple(restart), tuple(prove)),
+            notes=tuple(notes)
+            if notes or changes
+            else (f"{sum(_count(n) for n in nodes)} cards observed, all proven",),
+        )
+
+    def apply(self, ctx: Context, plan: Plan) -> None:
+        payload: Payload = plan.payload
+        if payload.step:
+            releases.apply(ctx, self.name, payload.step)
+        wanted = gpu.release(ctx.spec)
+        if wanted is None:
+            return
+        watch = workloads.Watch(ctx, self.name, gpu.NAMESPACE)
+        if payload.restart:
+            self._toolkit(ctx, watch, payload.restart)
+            with ThreadPoolExecutor(max_workers=len(payload.restart)) as pool:
+                list(pool.map(lambda node: self._restart(ctx, node), payload.restart))
+        releases.wait(ctx, self.name, wanted)
+        self._offered(ctx, watch)
+        # what was free when it was planned may be held by now
+        hosts, offers = reached(observe.hosts(ctx)), observe.offers(ctx)
+        ready = [node for node in payload.prove if proof.possible(hosts[node.name], offers[node.name])]
+        if ready:
+            proof.run(ctx, self.name, ready, hosts, offers)
+
+    def _toolkit(self, ctx: Context, watch: workloads.Watch, nodes: tuple[Node, ...]) -> None:
+        """Until the Operator has put driver and runtime on these hosts."""
+        deadline = ctx.deadline(DRIVER_SECONDS, "waiting for the GPU driver and runtime on the hosts")
+        names = {node.name for node in nodes}
+        for _ in deadline.ticks(2.0):
+            hosts = {name: host for name, host in observe.hosts(ctx).items() if name in names}
+            done = sorted(name for name, host in hosts.items() if isinstance(host, Host) and host.toolkit)
+            self._progress(ctx, "hosts have driver and runtime", len(done), len(nodes))
+            if len(done) == len(nodes):
+                return
+            watch.look()
+        raise self._late(ctx, deadline, watch)
+
+    def _restart(self, ctx: Context, node: Node) -> None:
+        unit = "k3s" if node.is_server else "k3s-agent"
+        deadline = ctx.deadline(RESTART_SECONDS, f"restarting {unit} on {node.name}")
+        done = ctx.ssh.run(node, f"systemctl restart {unit}", deadline=deadline)
+        if done.code:
+            raise GpuctlError(
+                f"{node.name}: {unit} did not restart",
+                where=f"host {node.name}, {unit}.service",
+                cause=done.stderr.strip(),
+                next=f"journalctl -u {unit} on {node.name}; then run the same command again",
+            )
+        ctx.say("target", "K3s knows the NVIDIA runtime", phase=self.name, target=f"host/{node.name}")
+
+    def _offered(self, ctx: Context, watch: workloads.Watch) -> None:
+        """Until the Operator calls itself ready and every node offers what the spec says."""
+        nodes = gpu.gpu_nodes(ctx.spec)
+        deadline = ctx.deadline(OFFER_SECONDS, "waiting for the nodes to offer their GPUs")
+        for _ in deadline.ticks(2.0):
+            state = policy_state(ctx)
+            offers = observe.offers(ctx)
+            done = [node for node in nodes if _complete(offers.get(node.name), gpu.offered(ctx.spec, node))]
+            self._progress(ctx, "nodes offer their GPUs", len(done), len(nodes))
+            if len(done) == len(nodes) and state == "ready":
+                return
+            watch.look()
+        raise self._late(ctx, deadline, watch)
+
+    def _progress(self, ctx: Context, what: str, done: int, total: int) -> None:
+        ctx.say("progress", f"{done} of {total} {what}", phase=self.name, done=done, total=total)
+
+    def _late(self, ctx: Context, deadline: Deadline, watch: workloads.Watch) -> GpuctlError:
+        if ctx.stop.is_set():
+            return GpuctlError(f"{deadline.what}: interrupted")
+        return watch.expired(deadline, layers(ctx))
+
+
+def _count(node: Node) -> int:
+    return node.gpus.count if node.gpus else 0
+
+
+def _complete(offer: Offer | None, wanted: Mapping[str, int]) -> bool:
+    return offer is not None and all(offer.allocatable.get(name) == count for name, count in wanted.items())
+
+
+def reached(hosts: Mapping[str, Host | GpuctlError]) -> dict[str, Host]:
+    """The hosts, or the first one's error."""
+    for host in hosts.values():
+        if isinstance(host, GpuctlError):
+            raise host
+    return {name: host for name, host in hosts.items() if isinstance(host, Host)}
+
+
+def layers(ctx: Context) -> list[str]:
+    """For every node whose counts disagree with the spec: at which layer they first do."""
+    hosts, offers = observe.hosts(ctx), observe.offers(ctx)
+    found = []
+    for node in gpu.gpu_nodes(ctx.spec):
+        host = hosts[node.name]
+        problem = (
+            host.what
+            if isinstance(host, GpuctlError)
+            else observe.layer(node, host, offers.get(node.name), gpu.offered(ctx.spec, node))
+        )
+        if problem:
+            found.append(f"{node.name}: {problem}")
+    return found
+
+
+def policy_state(ctx: Context) -> str:
+    """What the Operator says of itself: ready, notReady, or "" before it has said anything."""
+    try:
+        return str((ctx.kubernetes.get(POLICY).get("status") or {}).get("state", ""))
+    except GpuctlError as error:
+        if getattr(error, "status", 0) == 404:
+            return ""
+        raise

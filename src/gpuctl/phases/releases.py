@@ -1,0 +1,150 @@
+"""Helm releases in a phase: one owner each, compared live, installed from a pinned chart, waited for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from gpuctl.context import Context
+from gpuctl.phases import workloads
+from gpuctl.phases.base import Action, Change
+from gpuctl.render.charts import Release
+from gpuctl.run.errors import GpuctlError
+from gpuctl.systems.helm import OWNER, Installed
+
+READY_SECONDS = 600.0
+WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of one release. ``wanted`` None: it goes. ``digest`` of the chart that the plan was made with."""
+
+    change: Change
+    wanted: Release | None
+    installed: Installed | None
+    digest: str = ""
+
+
+def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Step | None:
+    """What would happen to the release; None when it is as it should be. GpuctlError when it is not ours."""
+    installed = ctx.helm.installed().get(f"{namespace}/{name}")
+    if installed is None and wanted is None:
+        return None
+    if installed is not None and installed.labels.get(OWNER) != ctx.workspace.cluster_id:
+        if wanted is None:
+            return None
+        raise GpuctlError(
+            f"the Helm release {name} exists and was not made by gpuctl",
+            where=f"namespace {namespace}, chart {installed.chart} {installed.version}",
+            cause="a release has one owner; two would undo each other's work",
+            next=f"helm uninstall {name} -n {namespace} (its workloads stop), then run the same command again",
+        )
+    target = f"helm/{name}"
+    if wanted is None:
+        assert installed is not None
+        return Step(Change(target, "remove", f"{installed.chart} {installed.version}"), None, installed)
+    reasons = _reasons(ctx, wanted, installed)
+    if not reasons:
+        return None
+    chart, digest = ctx.helm.chart(wanted)
+    after = ctx.helm.render(wanted, chart)
+    action: Action = "update" if installed else "create"
+    before = installed.manifest if installed else ""
+    change = Change(target, action, ", ".join(reasons), before=before, after=_difference(before, after))
+    return Step(change, wanted, installed, digest)
+
+
+def _reasons(ctx: Context, wanted: Release, installed: Installed | None) -> list[str]:
+    if installed is None:
+        return [f"{wanted.chart} {wanted.version}"]
+    reasons = []
+    if installed.pending or installed.status != "deployed":
+        reasons.append(f"left {installed.status} by an earlier run")
+    if (installed.chart, installed.version) != (wanted.chart, wanted.version):
+        reasons.append(f"{installed.chart} {installed.version} -> {wanted.version}")
+    if changed := _changed_values(installed.values, wanted):
+        reasons.append(f"values {', '.join(changed[:4])}{' ...' if len(changed) > 4 else ''}")
+    if not reasons:
+        reasons += _drifted(ctx, installed)
+    return reasons
+
+
+def _changed_values(have: Mapping[str, Any], wanted: Release) -> list[str]:
+    """Dotted names of the values that differ."""
+    old, new = _leaves(have), _leaves(yaml.safe_load(wanted.values_yaml()))
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found.update(_leaves(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = yaml.safe_dump(value, sort_keys=True)
+    return found
+
+
+def _drifted(ctx: Context, installed: Installed) -> list[str]:
+    """The release's objects that are missing or were changed by others, each asked of the live API."""
+    items = [item for item in workloads.objects(installed.manifest) if item["kind"] != "Job"]
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        words = list(pool.map(lambda item: ctx.kubernetes.drift(item, installed.namespace), items))
+    return [
+        f"{item['kind'].lower()}/{item['metadata']['name']} {word}"
+        for item, word in zip(items, words, strict=True)
+        if word
+    ]
+
+
+def _difference(before: str, after: str) -> str:
+    return "".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "installed", "wanted", n=2))
+
+
+def apply(ctx: Context, phase: str, step: Step) -> None:
+    """Carry out the step; the objects exist afterwards, see ``wait``."""
+    target = step.change.target
+    if step.wanted is None:
+        assert step.installed is not None
+        ctx.helm.uninstall(step.installed)
+        ctx.say("target", "uninstalled", phase=phase, target=target)
+        return
+    wanted = step.wanted
+    chart, digest = ctx.helm.chart(wanted)
+    if digest != step.digest:
+        raise GpuctlError(f"the chart of {wanted.name} changed after it was planned", next="run the same command again")
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": wanted.namespace, "labels": dict(wanted.labels)},
+    }
+    ctx.kubernetes.apply(f"/api/v1/namespaces/{wanted.namespace}", namespace)
+    if step.installed is not None and step.installed.pending:
+        ctx.helm.recover(step.installed)
+        ctx.say("target", f"taken up where it was left ({step.installed.status})", phase=phase, target=target)
+    ctx.helm.apply(wanted, chart)
+    ctx.say("target", f"{wanted.chart} {wanted.version} installed", phase=phase, target=target)
+
+
+def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECONDS) -> None:
+    """Until every workload of the release is rolled out. GpuctlError names the pod that does not start."""
+    installed = ctx.helm.installed()[f"{release.namespace}/{release.name}"]
+    items = workloads.objects(installed.manifest)
+    watch = workloads.Watch(ctx, phase, release.namespace)
+    deadline = ctx.deadline(seconds, f"waiting for {release.name}")
+    behind: list[str] = []
+    for _ in deadline.ticks(1.0):
+        behind = workloads.unready(ctx, items, release.namespace)
+        if not behind:
+            return
+        ctx.say("progress", f"{release.name}: {behind[0]}", phase=phase, target=f"helm/{release.name}")
+        watch.look()
+    if not ctx.stop.is_set():
+        raise watch.expired(deadline, behind)
+    raise GpuctlError(f"{deadline.what}: interrupted")

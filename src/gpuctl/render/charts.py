@@ -1,0 +1,39 @@
+"""A Helm release as gpuctl wants it: pure data, rendered from the spec by one module per component."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from gpuctl.spec.resolved import Taint
+
+# what the Pod Security admission must let through for components that need the host
+PRIVILEGED = {"pod-security.kubernetes.io/enforce": "privileged"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """``repository``: where the chart comes from on a connected site. ``labels`` are the namespace's."""
+
+    name: str
+    namespace: str
+    chart: str
+    version: str
+    repository: str
+    values: Mapping[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def values_yaml(self) -> str:
+        """The values as Helm is given them: same spec, same bytes."""
+        # through JSON, so that a part used twice is written twice instead of as a YAML alias
+        return yaml.safe_dump(json.loads(json.dumps(self.values)), sort_keys=True, width=120)
+
+
+def toleration(taint: Taint) -> dict[str, str]:
+    """What lets a pod onto a node with this taint."""
+    matched = {"operator": "Equal", "value": taint.value} if taint.value else {"operator": "Exists"}
+    return {"key": taint.key, "effect": taint.effect, **matched}

@@ -1,0 +1,107 @@
+"""The GPU Operator's values, and what the nodes offer when it has done its work.
+
+Keys and versions: the official chart; K3s' containerd socket and driver upgrades: NVIDIA's and K3s' documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpuctl.render.charts import PRIVILEGED, Release, toleration
+from gpuctl.spec.resolved import Node, Resolved
+from gpuctl.spec.versions import table
+
+NAMESPACE = "gpu-operator"
+CHART = "gpu-operator"
+RUNTIME_CLASS = "nvidia"
+SHARING = "gpuctl-sharing"
+# the Operator's own default, which naming tolerations replaces
+OWN_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def gpu_nodes(spec: Resolved) -> tuple[Node, ...]:
+    """The nodes with GPUs, in spec order."""
+    return tuple(node for node in spec.nodes if node.gpus)
+
+
+def release(spec: Resolved) -> Release | None:
+    """The GPU Operator; None when no node has a GPU."""
+    nodes = gpu_nodes(spec)
+    if not nodes:
+        return None
+    taints = sorted({taint for node in nodes for taint in node.taints}, key=str)
+    tolerations = [OWN_TOLERATION, *(toleration(t) for t in taints if t.key != OWN_TOLERATION["key"])]
+    values: dict[str, Any] = {
+        "cdi": {"enabled": True},
+        "daemonsets": {"tolerations": tolerations},
+        "dcgmExporter": {"enabled": True},
+        # gpuctl gates driver upgrades: the Operator's own would evict notebooks
+        "driver": {"enabled": spec.gpu.driver == "operator", "upgradePolicy": {"autoUpgrade": False}},
+        "mig": {"strategy": mig_strategy(nodes)},
+        "migManager": {"enabled": any(node.gpus and node.gpus.mig for node in nodes)},
+        "nfd": {"enabled": True},
+        "node-feature-discovery": {"worker": {"tolerations": tolerations}},
+        "operator": {"upgradeCRD": True},
+        "toolkit": {
+            "enabled": True,
+            "env": [
+                {"name": "CONTAINERD_SOCKET", "value": "/run/k3s/containerd/containerd.sock"},
+                # without it any pod gets every card by asking with an environment variable
+                {"name": "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED", "value": "false"},
+            ],
+        },
+    }
+    if spec.gpu.driver_version:
+        values["driver"]["version"] = spec.gpu.driver_version
+    if shared := _sharing(nodes):
+        values["devicePlugin"] = {"config": {"create": True, "name": SHARING, "default": "none", "data": shared}}
+    return Release(CHART, NAMESPACE, CHART, spec.gpu.operator, table()["charts"][CHART], values, PRIVILEGED)
+
+
+def _sharing(nodes: tuple[Node, ...]) -> dict[str, str]:
+    """The device plugin's configurations by name; {} when nothing is time-sliced."""
+    replicas = {node.gpus.replicas for node in nodes if node.gpus and node.gpus.sharing == "time-slicing"}
+    if not replicas:
+        return {}
+    return {"none": "version: v1\n"} | {
+        f"time-slicing-{count}": (
+            "version: v1\nsharing:\n  timeSlicing:\n    renameByDefault: false\n    failRequestsGreaterThanOne: true\n"
+            f"    resources:\n      - name: nvidia.com/gpu\n        replicas: {count}\n"
+        )
+        for count in sorted(replicas)
+    }
+
+
+def mig_strategy(nodes: tuple[Node, ...]) -> str:
+    """``single`` while every partitioned card is cut into equal slices, which then are plain nvidia.com/gpu."""
+    layouts = {node.gpus.mig for node in nodes if node.gpus and node.gpus.mig}
+    if not layouts:
+        return "none"
+    return "mixed" if "all-balanced" in layouts else "single"
+
+
+def node_labels(node: Node) -> dict[str, str]:
+    """The labels by which a node chooses how its cards are shared."""
+    if node.gpus and node.gpus.sharing == "time-slicing":
+        return {"nvidia.com/device-plugin.config": f"time-slicing-{node.gpus.replicas}"}
+    if node.gpus and node.gpus.mig:
+        return {"nvidia.com/mig.config": node.gpus.mig}
+    return {}
+
+
+def offered(spec: Resolved, node: Node) -> dict[str, int]:
+    """What the node must have allocatable, by resource name."""
+    if not node.gpus:
+        return {}
+    gpus = node.gpus
+    if not gpus.mig:
+        return {"nvidia.com/gpu": gpus.count * gpus.replicas}
+    slices = table()["gpu_models"][gpus.model]["mig"]
+    if gpus.mig == "all-balanced":
+        # two of the smallest, one of each of the next two: NVIDIA's default layouts
+        names = list(slices)[:3]
+        each = {f"nvidia.com/mig-{name}": number for name, number in zip(names, (2, 1, 1), strict=True)}
+        return {name: number * gpus.count for name, number in each.items()}
+    name = gpus.mig.removeprefix("all-")
+    resource = "nvidia.com/gpu" if mig_strategy(gpu_nodes(spec)) == "single" else f"nvidia.com/mig-{name}"
+    return {resource: slices[name] * gpus.count}

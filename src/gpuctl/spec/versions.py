@@ -1,0 +1,26 @@
+"""The dated table of versions beside this file."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@cache
+def table() -> dict[str, Any]:
+    """The table; ``date`` says when it was made."""
+    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def minor(version: str) -> str:
+    """``1.34`` of ``v1.34.4+k3s1``; ``26.3`` of ``v26.3.3``."""
+    return ".".join(version.removeprefix("v").split("+")[0].split(".")[:2])
+
+
+def order(version: str) -> tuple[int, ...]:
+    """For comparing: ``(26, 3)`` of ``26.3``."""
+    return tuple(int(part) for part in version.split("."))
