@@ -51,6 +51,13 @@ func logf(format string, values ...any) {
 	fmt.Printf("%s "+format+"\n", append([]any{time.Now().UTC().Format(time.RFC3339)}, values...)...)
 }
 
+// rest ends only with the pod.
+func rest() {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
 // forever calls step every two seconds; an error is logged and tried again, as a controller does.
 func forever(step func() error) {
 	for last := ""; ; time.Sleep(2 * time.Second) {

@@ -34,6 +34,7 @@ class Trouble:
     node: str
     reason: str
     message: str
+    container: str
 
 
 def objects(manifest: str) -> list[dict[str, Any]]:
@@ -80,6 +81,7 @@ def troubles(pods: Iterable[Mapping[str, Any]]) -> Iterator[Trouble]:
                     str(pod["spec"].get("nodeName", "")),
                     str(waiting["reason"]),
                     str(waiting.get("message") or last),
+                    str(container.get("name", "")),
                 )
                 break
 
@@ -116,7 +118,11 @@ class Watch:
 
     def error(self, trouble: Trouble) -> GpuctlError:
         """The pod, its reason and its last events."""
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{trouble.pod}/log"
         said = [trouble.message, *events(self._ctx, self._namespace, trouble.pod)]
+        if trouble.container and trouble.reason == "CrashLoopBackOff":
+            log = self._ctx.kubernetes.get(path, container=trouble.container, previous="true", tailLines=EVENTS)
+            said += [f"log: {line}" for line in str(log).splitlines()]
         return GpuctlError(
             f"{trouble.pod} does not start: {trouble.reason}",
             where=f"pod {self._namespace}/{trouble.pod} on {trouble.node}",

@@ -139,7 +139,8 @@ class Gpu:
             state = policy_state(ctx)
             offers = observe.offers(ctx)
             done = [node for node in nodes if _complete(offers.get(node.name), gpu.offered(ctx.spec, node))]
-            self._progress(ctx, "nodes offer their GPUs", len(done), len(nodes))
+            what = "nodes offer their GPUs" + ("" if state == "ready" else ", the GPU Operator is not ready yet")
+            self._progress(ctx, what, len(done), len(nodes))
             if len(done) == len(nodes) and state == "ready":
                 return
             watch.look()

@@ -47,8 +47,8 @@ def smi(*arguments: str) -> list[list[str]]:
 
 
 def cards() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
     rows = {row[0]: row[1:] for row in smi("--query-remapped-rows=" + REMAPPED)}
-    found = []
     for uuid, bus, name, driver, persistence, ecc in smi("--query-gpu=" + QUERY):
         correctable, uncorrectable, pending, failure = rows.get(uuid, ["", "", "", ""])
         found.append(
