@@ -20,8 +20,8 @@ var programs = map[string]func(arguments []string){
 	"dcgm-exporter":            runExporter,
 	"nvidia-validator":         runValidator,
 	"nvidia-smi":               runSmi,
+	"nvidia-container-runtime": runRuntime,
 	"vectorAdd":                runVectorAdd,
-	"nvidia-container-runtime": nil, // a script on the host, see toolkit
 }
 
 func main() {

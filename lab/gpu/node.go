@@ -59,8 +59,14 @@ func runDriver([]string) {
 // runToolkit installs the runtime where K3s looks for it at its start. It does not restart K3s, as the real one does not.
 func runToolkit([]string) {
 	waitFor("driver-ready")
-	script := "#!/bin/sh\n# the rehearsal lab's stand-in: devices come by the device plugin's mounts\nexec /usr/sbin/runc \"$@\"\n"
-	must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", []byte(script), 0o755), "installing the runtime")
+	self, err := os.ReadFile("/proc/self/exe")
+	must(err, "reading myself")
+	if os.Getenv("ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED") == "false" {
+		_ = os.Remove("/host" + acceptFile)
+	} else {
+		must(write("/host"+acceptFile, nil, 0o644), "configuring the runtime")
+	}
+	must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", self, 0o755), "installing the runtime")
 	mark("toolkit-installed")
 	logf("toolkit installed")
 	rest()

@@ -25,7 +25,11 @@ type Policy struct {
 		Daemonsets struct {
 			Tolerations []any `json:"tolerations"`
 		} `json:"daemonsets"`
-		Driver, Toolkit, DCGMExporter, MigManager struct {
+		Toolkit struct {
+			Enabled bool  `json:"enabled"`
+			Env     []any `json:"env"`
+		} `json:"toolkit"`
+		Driver, DCGMExporter, MigManager struct {
 			Enabled bool `json:"enabled"`
 		}
 		DevicePlugin struct {
@@ -192,6 +196,9 @@ func daemonSet(part operand, policy Policy) object {
 		config = object{"name": "config", "configMap": object{"name": name}}
 	}
 	main := container(part.name, append([]string{part.program}, part.arguments...)...)
+	if part.program == "nvidia-toolkit" {
+		main["env"] = append(main["env"].([]any), policy.Spec.Toolkit.Env...)
+	}
 	if part.program == "nvidia-driver" {
 		main["startupProbe"] = object{"exec": object{"command": []any{"/gpu", "nvidia-validator", "driver"}},
 			"periodSeconds": 1, "failureThreshold": 120, "timeoutSeconds": 10}

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify.facts import Facts
 
 Outcome = Literal["pass", "fail", "skipped", "unknown"]
 Group = Literal["infra", "cluster", "gpu", "management", "applications", "security"]
-Need = Literal["proxmox", "terraform", "hosts", "kubernetes", "probes"]
+Need = Literal["proxmox", "terraform", "hosts", "kubernetes", "probes", "gpus"]
 GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 
@@ -32,7 +33,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Check:
-    """``id`` as in the catalogue (INF-01); ``claim`` in words; ``needs``: which facts; ``source``: of the limit."""
+    """``id`` as in the catalogue (INF-01); ``claim`` in words; ``needs``: which facts; ``source``: of the limit.
+
+    ``applies`` says why a spec has nothing to check here, "" when it has.
+    """
 
     id: str
     group: Group
@@ -40,6 +44,7 @@ class Check:
     needs: tuple[Need, ...]
     judge: Callable[[Resolved, Facts], Measurement]
     source: str = "gpuctl"
+    applies: Callable[[Resolved], str] = lambda _: ""
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,15 @@ def over_hosts(
     *,
     next: str = "",
     among: Collection[str] | None = None,
+    unreached: Mapping[str, GpuctlError] | None = None,
 ) -> Measurement:
     """As ``judged``, for something that every host must have: a host that was not reached leaves it unknown.
 
-    ``among``: the names of the hosts it is about, when not about all.
+    ``among``: the names of the hosts it is about, when not about all. ``unreached``: by another source.
     """
     verdict = judged(problems, measured, limit, next=next)
-    unreached = {name: error for name, error in facts.unreached.items() if among is None or name in among}
+    missing = facts.unreached if unreached is None else unreached
+    unreached = {name: error for name, error in missing.items() if among is None or name in among}
     if verdict.outcome != "pass" or not unreached:
         return verdict
     return Measurement(
@@ -90,3 +97,15 @@ def over_hosts(
         "; ".join(f"{name}: {error.what}" for name, error in unreached.items()),
         cause=f"hosts {', '.join(unreached)} unreachable",
     )
+
+
+def with_gpus(spec: Resolved) -> str:
+    """``applies`` of the checks about GPUs."""
+    return "" if any(node.gpus for node in spec.nodes) else "the spec gives no node a GPU"
+
+
+def over_cards(facts: Facts, problems: Mapping[str, str], measured: str, limit: str, *, next: str = "") -> Measurement:
+    """As ``over_hosts``, for something that every card must have."""
+    silent = {name: host for name, host in facts.cards.hosts.items() if isinstance(host, GpuctlError)}
+    mute = {name: GpuctlError(host.error) for name, host in facts.card_hosts.items() if host.error}
+    return over_hosts(facts, problems, measured, limit, next=next, unreached={**silent, **mute})

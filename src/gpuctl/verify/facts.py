@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpuctl.phases.gpu.observe import Host as CardHost
+from gpuctl.phases.gpu.observe import Offer
 from gpuctl.run.errors import GpuctlError
 from gpuctl.systems.proxmox import PciMapping, Vm
 
@@ -83,22 +85,46 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Kubernetes API: raw objects; ``endpoints`` by name (server or ``VIP``); ``anonymous``: status by path."""
+    """The Kubernetes API: raw objects; ``endpoints`` by name (server or ``VIP``); ``anonymous``: status by path.
+
+    ``releases``: status of every Helm release by namespace/name.
+    """
 
     nodes: tuple[Mapping[str, Any], ...]
     system_pods: tuple[Mapping[str, Any], ...]
     requests: tuple[Mapping[str, Any], ...]
+    releases: Mapping[str, str]
     endpoints: Mapping[str, Endpoint]
     anonymous: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe pod. ``loss``: lost pings in percent by node of the peer; ``resolved`` of ``asked`` DNS lookups."""
+    """A probe pod. ``loss``: lost pings in percent by node of the peer; ``resolved`` of ``asked`` DNS lookups.
+
+    ``cards``: GPUs that a pod beside it sees, which asked for all by environment and for none by resource; or why not
+    known.
+    """
 
     loss: Mapping[str, int]
     resolved: int
     asked: int
+    cards: int | GpuctlError = 0
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs as every layer has them. Hosts, offers and exporters by node name.
+
+    ``policy``: what the Operator says of itself; ``operator``: version of its release, "" when there is none.
+    ``exporters``: DCGM metrics as value by card and metric.
+    """
+
+    hosts: Mapping[str, CardHost | GpuctlError]
+    offers: Mapping[str, Offer]
+    policy: str
+    operator: str
+    exporters: Mapping[str, Mapping[str, Mapping[str, float]] | GpuctlError]
 
 
 @dataclass(frozen=True)
@@ -112,6 +138,7 @@ class Facts:
     hosts: Mapping[str, Host | GpuctlError] | GpuctlError | None = None
     kubernetes: Cluster | GpuctlError | None = None
     probes: Mapping[str, Probe | GpuctlError] | GpuctlError | None = None
+    gpus: Gpus | GpuctlError | None = None
 
     # what a judge reads: it is only called when the source is there
 
@@ -124,6 +151,16 @@ class Facts:
     def cluster(self) -> Cluster:
         assert isinstance(self.kubernetes, Cluster)
         return self.kubernetes
+
+    @property
+    def cards(self) -> Gpus:
+        assert isinstance(self.gpus, Gpus)
+        return self.gpus
+
+    @property
+    def card_hosts(self) -> dict[str, CardHost]:
+        """The hosts with GPUs that could be looked at."""
+        return {name: host for name, host in self.cards.hosts.items() if not isinstance(host, GpuctlError)}
 
     @property
     def drift(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ A source that does not answer becomes its error; nothing here judges.
 from __future__ import annotations
 
 import json
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -14,13 +15,16 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 from gpuctl.context import Context
+from gpuctl.phases import gpu as gpu_phase
 from gpuctl.phases import provision
+from gpuctl.phases.gpu import observe
+from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
 from gpuctl.verify import probes
 from gpuctl.verify.base import Need
-from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Host, Hypervisor, Snapshot
+from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 
 HOST_SECONDS = 120.0
 CLOCK_SAMPLES = 3
@@ -28,6 +32,9 @@ READYZ_SAMPLES = 100
 WORKERS = 32
 # readable by everybody on many clusters by mistake
 ANONYMOUS_PATHS = ("/api", "/api/v1/namespaces", "/api/v1/secrets")
+
+EXPORTER, EXPORTER_PORT = "nvidia-dcgm-exporter", 9400
+METRIC = re.compile(r'^(DCGM_\w+)\{[^}]*UUID="([^"]+)"[^}]*\}\s+(\S+)', re.MULTILINE)
 
 T = TypeVar("T")
 
@@ -41,6 +48,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "hosts": _hosts,
         "kubernetes": _cluster,
         "probes": probes.observe,
+        "gpus": _gpus,
     }
     # the adapters are made here, in one thread: they are cached on first use
     failed: dict[str, GpuctlError] = {}
@@ -48,6 +56,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         ("proxmox", lambda: ctx.proxmox),
         ("terraform", lambda: ctx.terraform),
         ("hosts", ctx.ssh.public_key),
+        ("gpus", ctx.ssh.public_key),
     ):
         if need in wanted:
             try:
@@ -174,7 +183,8 @@ def _cluster(ctx: Context) -> Cluster:
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         endpoints = dict(zip(addresses, pool.map(lambda at: _endpoint(ctx, at), addresses.values()), strict=True))
     anonymous = {path: kubernetes.anonymous_status(path) for path in ANONYMOUS_PATHS}
-    return Cluster(tuple(nodes), tuple(pods), tuple(requests), endpoints, anonymous)
+    releases = {name: release.status for name, release in ctx.helm.installed().items()}
+    return Cluster(tuple(nodes), tuple(pods), tuple(requests), releases, endpoints, anonymous)
 
 
 def _endpoint(ctx: Context, address: str) -> Endpoint:
@@ -188,3 +198,32 @@ def _endpoint(ctx: Context, address: str) -> Endpoint:
             break
         latencies.append(time.monotonic() - started)
     return Endpoint(tuple(latencies), READYZ_SAMPLES, error)
+
+
+# --- GPUs
+
+
+def _gpus(ctx: Context) -> Gpus:
+    release = ctx.helm.installed().get(f"{gpu.NAMESPACE}/{gpu.CHART}")
+    pods = ctx.kubernetes.list(f"/api/v1/namespaces/{gpu.NAMESPACE}/pods", labelSelector=f"app={EXPORTER}")
+    by_node = {str(pod["spec"].get("nodeName")): str(pod["metadata"]["name"]) for pod in pods}
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        read = pool.map(lambda name: _exporter(ctx, name), by_node.values())
+        hosts = observe.hosts(ctx)
+        exporters = dict(zip(by_node, read, strict=True))
+    version = release.version if release else ""
+    return Gpus(hosts, observe.offers(ctx), gpu_phase.policy_state(ctx), version, exporters)
+
+
+def _exporter(ctx: Context, pod: str) -> dict[str, dict[str, float]] | GpuctlError:
+    """Values by card and metric, read through the API server's proxy."""
+    path = f"/api/v1/namespaces/{gpu.NAMESPACE}/pods/{pod}:{EXPORTER_PORT}/proxy/metrics"
+    found: dict[str, dict[str, float]] = {}
+    try:
+        for metric, uuid, value in METRIC.findall(str(ctx.kubernetes.get(path))):
+            found.setdefault(uuid, {})[metric] = float(value)
+    except GpuctlError as error:
+        return error
+    except ValueError as error:
+        return GpuctlError(f"{pod} answers something that is no metric", cause=str(error))
+    return found

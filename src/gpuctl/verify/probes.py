@@ -9,12 +9,18 @@ import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from gpuctl.context import Context
+from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.verify.facts import Probe
 
+# asks the runtime for every card by the environment, the scheduler for none
+INTRUDER = "gpuctl-intruder"
+LOOK = "ls -d /dev/nvidia[0-9]* 2>/dev/null; nvidia-smi -L 2>/dev/null | grep ^GPU; true"
+INTRUDER_SECONDS = 60.0
 READY_SECONDS, EXEC_SECONDS, GONE_SECONDS = 180.0, 180.0, 60.0
 LOOKUPS, PINGS = 100, 3
 LABEL = "gpuctl.io/verify"
@@ -40,7 +46,7 @@ def observe(ctx: Context) -> dict[str, Probe | GpuctlError]:
         pods = _start(ctx, namespace)
         here = {name: pod for name, pod in pods.items() if isinstance(pod, str)}
         silent = {name: pod for name, pod in pods.items() if isinstance(pod, GpuctlError)}
-        listed = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods")
+        listed = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector="app=gpuctl-probe")
         address = {
             str(pod["spec"].get("nodeName")): str(pod["status"]["podIP"])
             for pod in listed
@@ -48,11 +54,20 @@ def observe(ctx: Context) -> dict[str, Probe | GpuctlError]:
         }
         deadline = ctx.deadline(EXEC_SECONDS, "probing the pod network")
 
+        intruders = _intruders(ctx, namespace) if gpu.gpu_nodes(ctx.spec) else {}
+
+        def cards(node: str) -> int | GpuctlError:
+            pod = intruders.get(node, 0)
+            if not isinstance(pod, str):
+                return pod
+            return len(ctx.kubernetes.exec(namespace, pod, ["sh", "-c", LOOK], deadline=deadline).splitlines())
+
         def one(node: str) -> Probe | GpuctlError:
             peers = {address[peer]: peer for peer in here if peer != node}
             command = ["sh", "-c", SCRIPT, "sh", f"kubernetes.default.svc.{ctx.spec.kubernetes.cluster_domain}", *peers]
             try:
-                return _read(ctx.kubernetes.exec(namespace, here[node], command, deadline=deadline), peers)
+                said = ctx.kubernetes.exec(namespace, here[node], command, deadline=deadline)
+                return replace(_read(said, peers), cards=cards(node))
             except GpuctlError as error:
                 return error
 
@@ -100,11 +115,18 @@ def _start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     """A running probe on every node of the spec: the pod's name by node, or why there is none."""
     wanted = {node.name for node in ctx.spec.nodes}
     able = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes() if _is_ready(node)} & wanted
-    ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", _daemon_set(ctx))
+    ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", _daemon_set(ctx, "gpuctl-probe"))
+    if gpu.gpu_nodes(ctx.spec):
+        intruder = _daemon_set(ctx, INTRUDER)
+        pod = intruder["spec"]["template"]["spec"]
+        pod["runtimeClassName"] = gpu.RUNTIME_CLASS
+        pod["nodeSelector"] = {"nvidia.com/gpu.present": "true"}
+        pod["containers"][0]["env"] = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+        ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", intruder)
     seen: dict[str, dict[str, Any]] = {}
     running: dict[str, str] = {}
     for _ in ctx.deadline(READY_SECONDS, "starting the probe pods").ticks(0.5):
-        pods = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods")
+        pods = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector="app=gpuctl-probe")
         seen = {str(pod["spec"].get("nodeName")): pod for pod in pods}
         running = {node: str(pod["metadata"]["name"]) for node, pod in seen.items() if _runs(pod)}
         ctx.say("progress", f"{len(running)} of {len(able)} probe pods run", phase="verify", done=len(running))
@@ -117,6 +139,19 @@ def _start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
         else:
             found[name] = running[name] if name in running else _why(name, seen.get(name))
     return found
+
+
+def _intruders(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
+    """By GPU node: the running pod that asks for every card by its environment, or why there is none."""
+    wanted = {node.name for node in gpu.gpu_nodes(ctx.spec)}
+    running: dict[str, str] = {}
+    for _ in ctx.deadline(INTRUDER_SECONDS, "starting the pods that ask for no GPU").ticks(0.5):
+        pods = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app={INTRUDER}")
+        running = {str(pod["spec"].get("nodeName")): str(pod["metadata"]["name"]) for pod in pods if _runs(pod)}
+        if wanted <= running.keys():
+            break
+    missing = GpuctlError("no pod runs there under the runtime class nvidia", next="gpuctl gpu")
+    return {name: running.get(name, missing) for name in wanted}
 
 
 def _is_ready(node: Mapping[str, Any]) -> bool:
@@ -138,8 +173,8 @@ def _why(node: str, pod: Mapping[str, Any] | None) -> GpuctlError:
     return GpuctlError(f"the probe pod on {node} does not run: {', '.join(waiting) or 'its kubelet did not start it'}")
 
 
-def _daemon_set(ctx: Context) -> dict[str, Any]:
-    labels = {"app": "gpuctl-probe"}
+def _daemon_set(ctx: Context, name: str) -> dict[str, Any]:
+    labels = {"app": name}
     container = {
         "name": "probe",
         "image": ctx.spec.probe_image,
@@ -149,7 +184,7 @@ def _daemon_set(ctx: Context) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": {"name": "gpuctl-probe", "labels": labels},
+        "metadata": {"name": name, "labels": labels},
         "spec": {
             "selector": {"matchLabels": labels},
             "template": {

@@ -87,7 +87,8 @@ def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = (), 
     resting = ctx.deadline(settle, "letting the cluster come to rest")
     with _alone(ctx):
         while judging:
-            facts = gather.facts(ctx, {need for check in judging for need in check.needs})
+            applying = [check for check in judging if not check.applies(ctx.spec)]
+            facts = gather.facts(ctx, {need for check in applying for need in check.needs})
             judgements.update((check, judge(check, ctx.spec, facts)) for check in judging)
             judging = [check for check in judging if judgements[check].outcome in ("fail", "unknown")]
             if not judging or resting.expired or ctx.stop.is_set():
@@ -104,6 +105,8 @@ def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = (), 
 
 def judge(check: Check, spec: Resolved, facts: Facts) -> Measurement:
     """The check's own verdict; unknown when a source it needs did not answer, or answered something unheard of."""
+    if reason := check.applies(spec):
+        return Measurement("skipped", "nothing to measure", reason=reason)
     for need in check.needs:
         source = getattr(facts, need)
         if isinstance(source, GpuctlError):

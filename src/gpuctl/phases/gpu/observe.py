@@ -36,7 +36,7 @@ class Card:
 class Host:
     """A host with GPUs. ``toolkit``: the runtime is installed; ``runtime``: K3s' containerd knows it.
 
-    ``error``: why the driver says nothing.
+    ``barriers``: the files by which the Operator's validator marks what works; ``error``: why the driver is silent.
     """
 
     boot: str
@@ -44,6 +44,7 @@ class Host:
     cards: tuple[Card, ...]
     toolkit: bool
     runtime: bool
+    barriers: tuple[str, ...]
     error: str
 
     @property
@@ -90,7 +91,8 @@ def _host(ctx: Context, node: Node, script: str) -> Host | GpuctlError:
         done = ctx.ssh.run(node, f"python3 - <<'END_OF_SCRIPT'\n{script}\nEND_OF_SCRIPT", deadline=deadline)
         said = json.loads(done.stdout)
         cards = tuple(Card(**card) for card in said["cards"])
-        return Host(said["boot"], tuple(said["pci"]), cards, said["toolkit"], said["runtime"], said["error"])
+        pci, barriers = tuple(said["pci"]), tuple(said["barriers"])
+        return Host(said["boot"], pci, cards, said["toolkit"], said["runtime"], barriers, said["error"])
     except GpuctlError as error:
         return error
     except (ValueError, KeyError, TypeError) as error:

@@ -11,6 +11,7 @@ import subprocess
 
 DRIVER_ROOT = "/run/nvidia/driver"
 TOOLKIT = ("/usr/local/nvidia/toolkit/nvidia-container-runtime", "/usr/bin/nvidia-container-runtime")
+VALIDATIONS = "/run/nvidia/validations"
 CONTAINERD = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml"
 QUERY = "uuid,pci.bus_id,name,driver_version,persistence_mode,ecc.errors.uncorrected.volatile.sram"
 REMAPPED = "gpu_uuid,remapped_rows.correctable,remapped_rows.uncorrectable,remapped_rows.pending,remapped_rows.failure"
@@ -73,6 +74,8 @@ def cards() -> list[dict[str, object]]:
 def main() -> None:
     said: dict[str, object] = {"boot": read("/proc/sys/kernel/random/boot_id"), "pci": pci(), "cards": [], "error": ""}
     said["toolkit"] = any(os.access(path, os.X_OK) for path in TOOLKIT)
+    barriers = os.listdir(VALIDATIONS) if os.path.isdir(VALIDATIONS) else []
+    said["barriers"] = sorted(name for name in barriers if name.endswith("-ready") and not name.startswith("."))
     said["runtime"] = "nvidia-container-runtime" in read(CONTAINERD)
     try:
         said["cards"] = cards()

@@ -72,6 +72,8 @@ def run(
         logs = [text for name, text in said if name == node.name]
         good = {uuid for text in logs if PASSED in text for uuid in UUID.findall(text)}
         for text in logs:
+            if len(UUID.findall(text)) > 1:
+                failures.append(f"{node.name}: a pod that asked for one card sees {len(UUID.findall(text))}")
             if FAILED in text:
                 cards = ", ".join(UUID.findall(text)) or "a card that nvidia-smi does not list"
                 failures.append(f"{node.name} {cards}: {_last(text)}")

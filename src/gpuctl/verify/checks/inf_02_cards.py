@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpuctl.spec.resolved import Resolved
 from gpuctl.systems.proxmox import cards_of
-from gpuctl.verify.base import Check, Measurement, judged
+from gpuctl.verify.base import Check, Measurement, judged, with_gpus
 from gpuctl.verify.facts import Facts
 
 LIMIT = "each card in one VM, count as in the spec"
@@ -12,8 +12,6 @@ LIMIT = "each card in one VM, count as in the spec"
 
 def judge(spec: Resolved, facts: Facts) -> Measurement:
     wanted = {node.vm_id: node for node in spec.nodes}
-    if not any(node.gpus for node in spec.nodes):
-        return Measurement("skipped", "no GPUs", LIMIT, "the spec gives no node a GPU")
     server = facts.hypervisor
     owners: dict[str, list[int]] = {}
     for vmid, config in server.configs.items():
@@ -38,4 +36,11 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     return judged(problems, f"{given} cards in {nodes} VMs", LIMIT, next="gpuctl plan")
 
 
-CHECK = Check("INF-02", "infra", "each GPU belongs to exactly one VM, as many as the spec says", ("proxmox",), judge)
+CHECK = Check(
+    "INF-02",
+    "infra",
+    "each GPU belongs to exactly one VM, as many as the spec says",
+    ("proxmox",),
+    judge,
+    applies=with_gpus,
+)
