@@ -151,7 +151,8 @@ func runDevicePlugin([]string) {
 	server := &devicePlugin{replicas: 1}
 	name := "nvidia.com/gpu"
 	// the node's label names the entry; without one the default that the operator passes
-	if chosen := chosenConfiguration(); chosen != "" {
+	chosen := chosenConfiguration()
+	if chosen != "" {
 		text, err := os.ReadFile("/config/" + chosen)
 		must(err, "reading the sharing configuration")
 		var config Sharing
@@ -193,6 +194,9 @@ func runDevicePlugin([]string) {
 		time.Sleep(time.Second)
 		if _, err := os.Stat(folder + socket); err != nil {
 			fatal("the kubelet was restarted")
+		}
+		if now := chosenConfiguration(); now != chosen {
+			fatal("the node chose the configuration %q", now)
 		}
 	}
 }

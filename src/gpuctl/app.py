@@ -148,6 +148,9 @@ def plan(ctx: Context, phases: Sequence[Phase]) -> list[Plan]:
     plans: list[Plan] = []
     for phase in phases:
         ctx.say("log", "planning", phase=phase.name)
+        if later := [made.phase for made in plans if made.unknown]:
+            plans.append(Plan(phase.name, unknown=f"after {later[-1]}"))
+            continue
         made = phase.plan(ctx)
         if not made.unknown and (
             earlier := [p.phase for p in plans if any(c.action in NEW_MACHINE for c in p.changes)]

@@ -20,7 +20,7 @@ from lab import client, instance
 from lab.paths import Instance
 
 ROOT = Path(__file__).parents[2]
-# one server and one worker with a card: enough for what goes wrong with a single host
+# one server and one worker with two cards: enough for what goes wrong with a single host
 SMALL = """\
 version: 1
 name: small
@@ -45,7 +45,7 @@ nodes:
       memory: 32GiB
       disk: 40GiB
       scratch: 50GiB
-      gpus: {model: a100-pcie-80gb, count: 1}
+      gpus: {model: a100-pcie-80gb, count: 2}
 kubernetes: {version: v1.34.4+k3s1}
 storage: {scratch: {class: fast-scratch}}
 """

@@ -5,6 +5,7 @@ Keys and versions: the official chart; K3s' containerd socket and driver upgrade
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gpuctl.render.charts import PRIVILEGED, Release, toleration
@@ -15,6 +16,7 @@ NAMESPACE = "gpu-operator"
 CHART = "gpu-operator"
 RUNTIME_CLASS = "nvidia"
 SHARING = "gpuctl-sharing"
+PLUGIN_LABEL, MIG_LABEL, UNCUT = "nvidia.com/device-plugin.config", "nvidia.com/mig.config", "all-disabled"
 # the Operator's own default, which naming tolerations replaces
 OWN_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
@@ -83,10 +85,20 @@ def mig_strategy(nodes: tuple[Node, ...]) -> str:
 def node_labels(node: Node) -> dict[str, str]:
     """The labels by which a node chooses how its cards are shared."""
     if node.gpus and node.gpus.sharing == "time-slicing":
-        return {"nvidia.com/device-plugin.config": f"time-slicing-{node.gpus.replicas}"}
+        return {PLUGIN_LABEL: f"time-slicing-{node.gpus.replicas}"}
     if node.gpus and node.gpus.mig:
-        return {"nvidia.com/mig.config": node.gpus.mig}
+        return {MIG_LABEL: node.gpus.mig}
     return {}
+
+
+def label_changes(node: Node, have: Mapping[str, str]) -> dict[str, str | None]:
+    """What must be set on the node (None: removed) so that its cards are shared as the spec says."""
+    wanted: dict[str, str | None] = {**node_labels(node)}
+    if PLUGIN_LABEL not in wanted and PLUGIN_LABEL in have:
+        wanted[PLUGIN_LABEL] = None
+    if MIG_LABEL not in wanted and have.get(MIG_LABEL, UNCUT) != UNCUT:
+        wanted[MIG_LABEL] = UNCUT  # the Operator would set a missing one to this by itself
+    return {key: value for key, value in wanted.items() if have.get(key) != value}
 
 
 def offered(spec: Resolved, node: Node) -> dict[str, int]:

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from gpuctl.phases.gpu.observe import Card, Offer
+from gpuctl.phases.gpu.observe import Host as CardHost
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.load import load
 from gpuctl.spec.resolved import Resolved
 from gpuctl.systems.proxmox import PciMapping, Vm
 from gpuctl.verify.base import Measurement
 from gpuctl.verify.checks import ALL
-from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Host, Hypervisor, Probe, Snapshot
+from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Probe, Snapshot
 from gpuctl.verify.run import judge
 
 NOW = 1_800_000_000.0
@@ -76,13 +78,68 @@ def healthy() -> Facts:
             tuple(node_object(node.name) for node in SPEC.nodes),
             (pod("coredns-1"), {"metadata": {"name": "job"}, "status": {"phase": "Succeeded"}}),
             (),
+            {"gpu-operator/gpu-operator": "deployed"},
             {name: Endpoint((0.01,) * 100, 100, "") for name in [*SERVERS, "VIP"]},
             {"/api": 401},
         ),
         probes={
             node.name: Probe({peer.name: 0 for peer in SPEC.nodes if peer != node}, 100, 100) for node in SPEC.nodes
         },
+        gpus=healthy_gpus(),
     )
+
+
+def card(uuid: str) -> Card:
+    rows = {"correctable": "0", "uncorrectable": "0", "pending": "No", "failure": "No"}
+    return Card(uuid, "00000000:01:00.0", "NVIDIA A100 80GB PCIe", "580.105.08", "Enabled", "0", rows)
+
+
+def healthy_gpus() -> Gpus:
+    hosts: dict[str, CardHost | GpuctlError] = {}
+    offers, exporters = {}, {}
+    barriers = ("cuda-ready", "driver-ready", "plugin-ready", "toolkit-ready")
+    for node in SPEC.agents:
+        uuids = (f"GPU-{node.name}-0", f"GPU-{node.name}-1")
+        cards = tuple(card(uuid) for uuid in uuids)
+        hosts[node.name] = CardHost("boot", ("0000:01:00.0", "0000:02:00.0"), cards, True, True, barriers, "")
+        labels = {"nvidia.com/gpu.product": "NVIDIA-A100-80GB-PCIe", "nvidia.com/gpu.count": "2"}
+        proof = {"boot": "boot", "driver": "580.105.08", "cards": list(uuids)}
+        offers[node.name] = Offer({"nvidia.com/gpu": 2}, (), labels, proof)
+        exporters[node.name] = {uuid: {"DCGM_FI_DEV_XID_ERRORS": 0.0} for uuid in uuids}
+    return Gpus(hosts, offers, "ready", "v26.3.3", exporters)
+
+
+def with_gpus(**changed: Any) -> Facts:
+    return replace(healthy(), gpus=replace(healthy_gpus(), **changed))
+
+
+def with_card_host(**changed: Any) -> Facts:
+    """wk-gpu1 differs."""
+    gpus = healthy_gpus()
+    host = gpus.hosts["wk-gpu1"]
+    assert isinstance(host, CardHost)
+    return with_gpus(hosts={**gpus.hosts, "wk-gpu1": replace(host, **changed)})
+
+
+def with_card(**changed: Any) -> Facts:
+    return with_card_host(cards=(card("GPU-wk-gpu1-0"), replace(card("GPU-wk-gpu1-1"), **changed)))
+
+
+def with_offer(**changed: Any) -> Facts:
+    offers = healthy_gpus().offers
+    return with_gpus(offers={**offers, "wk-gpu1": replace(offers["wk-gpu1"], **changed)})
+
+
+def with_exporter(said: Any) -> Facts:
+    return with_gpus(exporters={**healthy_gpus().exporters, "wk-gpu1": said})
+
+
+def without_card_host() -> Facts:
+    return with_gpus(hosts={**healthy_gpus().hosts, "wk-gpu1": GONE})
+
+
+HALF_PROVEN = {"boot": "boot", "driver": "580.105.08", "cards": ["GPU-wk-gpu1-0"]}
+ROWS = card("").rows
 
 
 def verdict(id: str, facts: Facts) -> Measurement:
@@ -217,6 +274,53 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     ),
     ("CLU-18", "fail", lambda: with_host("cp1", certificates={"/a.crt": 86400.0}), "cp1:/a.crt: 1 d left"),
     ("CLU-18", "fail", lambda: with_host("cp1", certificates={}), "cp1: has no K3s certificates"),
+    (
+        "GPU-01",
+        "fail",
+        lambda: with_card_host(pci=("0000:01:00.0",)),
+        "wk-gpu1: PCI: the host has 1 cards instead of 2",
+    ),
+    ("GPU-01", "fail", lambda: with_card_host(error="no driver", cards=()), "wk-gpu1: driver: no driver"),
+    ("GPU-01", "fail", lambda: with_card_host(cards=(card("a"),)), "nvidia-smi lists 1 of 2 cards"),
+    ("GPU-01", "fail", lambda: with_card_host(toolkit=False), "wk-gpu1: toolkit"),
+    ("GPU-01", "fail", lambda: with_card_host(runtime=False), "wk-gpu1: runtime"),
+    ("GPU-01", "fail", lambda: with_offer(allocatable={"nvidia.com/gpu": 1}), "device plugin: the node offers"),
+    ("GPU-01", "fail", lambda: with_gpus(offers={}), "wk-gpu1: node: it is not in the cluster"),
+    ("GPU-01", "unknown", without_card_host, "wk-gpu1 cannot be reached"),
+    ("GPU-02", "fail", lambda: with_card_host(barriers=("driver-ready",)), "wk-gpu1: no toolkit-ready, cuda-ready"),
+    ("GPU-02", "fail", lambda: with_gpus(policy="notReady"), "ClusterPolicy: notReady"),
+    ("GPU-02", "unknown", without_card_host, "wk-gpu1 cannot be reached"),
+    ("GPU-03", "fail", lambda: with_gpus(operator="v25.3.4"), "v25.3.4 instead of v26.3.3"),
+    ("GPU-03", "fail", lambda: with_gpus(operator=""), "GPU Operator: not installed"),
+    ("GPU-03", "fail", lambda: with_card_host(cards=(replace(card("a"), driver="570.1"),)), "wk-gpu1: driver 570.1"),
+    ("GPU-04", "fail", lambda: with_offer(proof={}), "CUDA has not run on GPU-wk-gpu1-0, GPU-wk-gpu1-1"),
+    ("GPU-04", "fail", lambda: with_card_host(boot="another"), "CUDA has not run on"),
+    ("GPU-04", "fail", lambda: with_card(driver="1", uuid="GPU-new"), "CUDA has not run on GPU-new"),
+    ("GPU-04", "unknown", lambda: with_offer(proof=HALF_PROVEN, held=(("jupyter/alice", 1),)), "held by jupyter/alice"),
+    ("GPU-04", "unknown", without_card_host, "wk-gpu1 cannot be reached"),
+    ("GPU-07", "fail", lambda: with_probe("wk-gpu1", Probe({}, 100, 100, 2)), "sees 2 cards"),
+    ("GPU-07", "unknown", lambda: with_probe("wk-gpu1", Probe({}, 100, 100, GONE)), "wk-gpu1 cannot be reached"),
+    ("GPU-07", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    ("GPU-16", "fail", lambda: with_card(ecc_uncorrectable="3"), "3 uncorrectable SRAM errors"),
+    ("GPU-16", "fail", lambda: with_card(rows={**ROWS, "pending": "Yes"}), "a row remap is pending"),
+    ("GPU-16", "fail", lambda: with_card(rows={**ROWS, "failure": "Yes"}), "a row remap is failure"),
+    ("GPU-16", "fail", lambda: with_card(rows={**ROWS, "correctable": "513"}), "513 remapped rows"),
+    ("GPU-16", "unknown", lambda: with_card(ecc_uncorrectable="[N/A]"), "no numbers for wk-gpu1"),
+    ("GPU-17", "fail", lambda: with_exporter({"GPU-a": {"DCGM_FI_DEV_XID_ERRORS": 79.0}}), "wk-gpu1 GPU-a: Xid 79"),
+    ("GPU-17", "unknown", lambda: with_exporter(GONE), "cannot be reached"),
+    ("GPU-17", "unknown", lambda: with_exporter({"GPU-a": {}}), "has no DCGM_FI_DEV_XID_ERRORS"),
+    ("GPU-19", "fail", lambda: with_card(persistence="Disabled"), "GPU-wk-gpu1-1: Disabled"),
+    ("GPU-21", "fail", lambda: with_exporter({}), "no metrics of GPU-wk-gpu1-0, GPU-wk-gpu1-1"),
+    ("GPU-21", "fail", lambda: with_exporter(GONE), "cannot be reached"),
+    ("GPU-21", "fail", lambda: with_gpus(exporters={}), "wk-gpu1: no exporter runs there"),
+    ("GPU-22", "fail", lambda: with_offer(labels={}), "no product label instead of NVIDIA-A100-80GB-PCIe"),
+    (
+        "GPU-22",
+        "fail",
+        lambda: with_offer(labels={"nvidia.com/gpu.product": "NVIDIA-A100-80GB-PCIe", "nvidia.com/gpu.count": "1"}),
+        "1 cards by label instead of 2",
+    ),
+    ("MGT-05", "fail", lambda: with_cluster(releases={"a/b": "pending-upgrade"}), "a/b: pending-upgrade"),
     ("SEC-01", "fail", lambda: replace(healthy(), modes={"kubeconfig": 0o640}), "kubeconfig: mode 0640"),
     ("SEC-01", "fail", lambda: with_host("cp1", modes={"/t": 0o644}), "cp1:/t: mode 0644"),
     ("SEC-01", "unknown", lambda: without_host("wk-gpu1"), "cannot be reached"),
@@ -257,12 +361,13 @@ def test_a_worker_that_is_gone_leaves_etcd_proven() -> None:
     assert verdict("CLU-03", without_host("wk-gpu1")).outcome == "pass"
 
 
-def test_a_spec_without_gpus_skips_the_cards() -> None:
+@pytest.mark.parametrize("id", ["INF-02", *(check.id for check in ALL if check.group == "gpu")])
+def test_a_spec_without_gpus_skips_the_cards(id: str) -> None:
     bare = replace(SPEC, nodes=tuple(replace(node, gpus=None) for node in SPEC.nodes))
-    check = next(check for check in ALL if check.id == "INF-02")
+    check = next(check for check in ALL if check.id == id)
     assert judge(check, bare, healthy()).outcome == "skipped"
 
 
 def test_ids_are_unique_and_in_order_of_the_groups() -> None:
     ids = [check.id for check in ALL]
-    assert len(set(ids)) == len(ids) == 18
+    assert len(set(ids)) == len(ids) == 29

@@ -8,7 +8,6 @@ from typing import Any
 
 from gpuctl.context import Context
 from gpuctl.phases.base import Change
-from gpuctl.render import gpu
 from gpuctl.render.hosts import Observed
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node, Resolved
@@ -64,7 +63,7 @@ def gone(spec: Resolved, nodes: dict[str, Any]) -> set[str]:
 
 
 def wanted_labels(node: Node) -> dict[str, str]:
-    return {**dict(node.labels), POOL: node.pool, **gpu.node_labels(node)}
+    return {**dict(node.labels), POOL: node.pool}
 
 
 def difference(node: Node, live: dict[str, Any]) -> list[str]:

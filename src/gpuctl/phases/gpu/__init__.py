@@ -23,15 +23,18 @@ from gpuctl.spec.resolved import Node
 # the driver container builds a kernel module the first time: 5 to 20 minutes
 DRIVER_SECONDS = 2400.0
 OFFER_SECONDS = 600.0
+# with the Operator ready, what has not come by then will not: a card is broken
+STEADY_SECONDS = 60.0
 RESTART_SECONDS = 180.0
 POLICY = "/apis/nvidia.com/v1/clusterpolicies/cluster-policy"
 
 
 @dataclass(frozen=True)
 class Payload:
-    """``step`` of the release, nodes whose K3s must learn the runtime, nodes with cards to prove."""
+    """``step`` of the release, labels to set by node, nodes whose K3s must learn the runtime or with cards to prove."""
 
     step: releases.Step | None
+    labels: Mapping[str, Mapping[str, str | None]]
     restart: tuple[Node, ...]
     prove: tuple[Node, ...]
 
@@ -49,11 +52,17 @@ class Gpu:
         step = releases.plan(ctx, gpu.CHART, gpu.NAMESPACE, gpu.release(ctx.spec))
         changes = [step.change] if step else []
         if not nodes:
-            return Plan(self.name, tuple(changes), payload=Payload(step, (), ()), notes=("no node has a GPU",))
+            return Plan(self.name, tuple(changes), payload=Payload(step, {}, (), ()), notes=("no node has a GPU",))
         hosts, offers = reached(observe.hosts(ctx)), observe.offers(ctx)
         restart, prove, notes = [], [], []
+        labels: dict[str, Mapping[str, str | None]] = {}
         for node in nodes:
             host, offer = hosts[node.name], offers.get(node.name)
+            if different := gpu.label_changes(node, offer.labels if offer else {}):
+                labels[node.name] = different
+                words = ", ".join(f"{key}={value}" if value else f"{key} removed" for key, value in different.items())
+                price = "the device plugin restarts; pods with GPUs go on"
+                changes.append(Change(f"node/{node.name}", "update", words, (node.source,), disruption=price))
             if not host.runtime:
                 restart.append(node)
                 changes.append(
@@ -79,7 +88,7 @@ class Gpu:
         return Plan(
             self.name,
             tuple(changes),
-            payload=Payload(step, tuple(restart), tuple(prove)),
+            payload=Payload(step, labels, tuple(restart), tuple(prove)),
             notes=tuple(notes)
             if notes or changes
             else (f"{sum(_count(n) for n in nodes)} cards observed, all proven",),
@@ -92,6 +101,9 @@ class Gpu:
         wanted = gpu.release(ctx.spec)
         if wanted is None:
             return
+        for name, different in payload.labels.items():
+            ctx.kubernetes.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": dict(different)}})
+            ctx.say("target", "labelled", phase=self.name, target=f"node/{name}")
         watch = workloads.Watch(ctx, self.name, gpu.NAMESPACE)
         if payload.restart:
             self._toolkit(ctx, watch, payload.restart)
@@ -135,6 +147,7 @@ class Gpu:
         """Until the Operator calls itself ready and every node offers what the spec says."""
         nodes = gpu.gpu_nodes(ctx.spec)
         deadline = ctx.deadline(OFFER_SECONDS, "waiting for the nodes to offer their GPUs")
+        steady: tuple[Deadline, int] | None = None
         for _ in deadline.ticks(2.0):
             state = policy_state(ctx)
             offers = observe.offers(ctx)
@@ -144,6 +157,15 @@ class Gpu:
             if len(done) == len(nodes) and state == "ready":
                 return
             watch.look()
+            if state != "ready" or steady is None or steady[1] != len(done):
+                steady = deadline.within(STEADY_SECONDS, "waiting for the last GPUs"), len(done)
+            elif steady[0].expired and (problems := layers(ctx)):
+                raise GpuctlError(
+                    f"{len(nodes) - len(done)} nodes do not offer the GPUs of the spec",
+                    where=", ".join(node.name for node in nodes if node not in done),
+                    cause="\n".join(problems),
+                    next="gpuctl verify --only gpu shows the cards' health; then run the same command again",
+                )
         raise self._late(ctx, deadline, watch)
 
     def _progress(self, ctx: Context, what: str, done: int, total: int) -> None:

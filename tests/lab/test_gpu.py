@@ -1,0 +1,185 @@
+"""The gpu phase and what verify says of damaged cards, on one worker with two cards, in order."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from gpuctl.verify.checks import ALL
+from tests.lab.conftest import Lab
+
+WORKER = 9021
+HOLDER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: alice, namespace: default}
+spec:
+  terminationGracePeriodSeconds: 0
+  tolerations: [{operator: Exists}]
+  containers:
+    - name: notebook
+      image: docker.io/rancher/mirrored-library-busybox:1.37.0
+      command: [sleep, "3600"]
+      resources: {limits: {nvidia.com/gpu: "2"}}
+"""
+
+
+def kubectl(lab: Lab, arguments: str) -> str:
+    return lab.inside(9011, f"k3s kubectl {arguments}")
+
+
+def outcomes(lab: Lab, *only: str, code: int) -> dict[str, dict[str, Any]]:
+    """What verify says of these checks, by id."""
+    words = [word for name in only for word in ("--only", name)]
+    done = lab.gpuctl("verify", "-o", "json", *words, code=code)
+    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def eventually(lab: Lab, script: str, wanted: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while (said := kubectl(lab, script)) != wanted:
+        assert time.monotonic() < deadline, said
+        time.sleep(1)
+
+
+ALLOCATABLE = "get node wk1 -o 'jsonpath={.status.allocatable.nvidia\\.com/gpu}'"
+
+
+def test_apply_proves_every_card(small: Lab) -> None:
+    done = small.gpuctl("apply", "--yes")
+    assert "cards/wk1  2 of 2 cards proven" in done.stdout
+    assert f"pass {len(ALL)} of {len(ALL)} checks" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "reason"),
+    [
+        ({"xid": 79}, "GPU-17", "Xid 79"),
+        ({"gone": True}, "GPU-01", "driver: nvidia-smi lists 1 of 2 cards"),
+        ({"ecc_uncorrectable": 3}, "GPU-16", "3 uncorrectable SRAM errors"),
+        ({"remap_pending": True}, "GPU-16", "a row remap is pending"),
+        ({"persistence": False}, "GPU-19", "Disabled"),
+    ],
+)
+def test_a_damaged_card_is_named_by_its_check(small: Lab, fault: dict[str, Any], check: str, reason: str) -> None:
+    small.call("card", vmid=WORKER, index=1, **fault)
+    time.sleep(1)
+    said = outcomes(small, check, code=6)
+    small.call("card", vmid=WORKER, index=1)
+    assert reason in said[check]["reason"]
+    time.sleep(1)
+
+
+def test_an_unhealthy_card_is_named_by_layer_and_the_phase_does_not_wait_for_it(small: Lab) -> None:
+    small.call("card", vmid=WORKER, index=0, healthy=False)
+    eventually(small, ALLOCATABLE, "1")
+    assert (
+        "device plugin: the node offers nvidia.com/gpu 1 of 2" in outcomes(small, "GPU-01", code=6)["GPU-01"]["reason"]
+    )
+    started = time.monotonic()
+    done = small.gpuctl("gpu", "--yes", code=1)
+    assert "wk1: device plugin: the node offers nvidia.com/gpu 1 of 2" in done.stderr
+    assert time.monotonic() - started < 120
+    small.call("card", vmid=WORKER, index=0)
+    eventually(small, ALLOCATABLE, "2")
+
+
+def test_a_runtime_that_hands_out_cards_by_environment_is_found(small: Lab) -> None:
+    file = "/usr/local/nvidia/toolkit/accepts-environment"
+    small.inside(WORKER, f"touch {file}")
+    assert "sees 2 cards" in outcomes(small, "GPU-07", code=6)["GPU-07"]["reason"]
+    small.inside(WORKER, f"rm {file}")
+    assert outcomes(small, "GPU-07", code=0)["GPU-07"]["outcome"] == "pass"
+
+
+def test_cards_that_a_pod_holds_are_left_to_it_and_said(small: Lab) -> None:
+    small.inside(9011, f"k3s kubectl apply -f - <<'END'\n{HOLDER}\nEND")
+    eventually(small, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+    kubectl(small, "annotate node wk1 gpuctl.io/cuda-proof-")
+    plan = small.gpuctl("plan", "--detailed-exitcode", code=0).stdout
+    assert "wk1: 2 cards not proven, held by default/alice" in plan
+    small.gpuctl("apply", "--yes", code=7)
+    said = outcomes(small, "GPU-04", code=7)["GPU-04"]
+    assert (said["outcome"], "held by default/alice" in said["reason"]) == ("unknown", True)
+    assert kubectl(small, "get pod alice -o 'jsonpath={.status.phase}'") == "Running"
+    kubectl(small, "delete pod alice")
+    small.gpuctl("plan", "--detailed-exitcode", code=3)
+    assert "2 of 2 cards proven" in small.gpuctl("gpu", "--yes").stdout
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_card_on_which_cuda_fails_is_named(small: Lab) -> None:
+    kubectl(small, "annotate node wk1 gpuctl.io/cuda-proof-")
+    small.call("card", vmid=WORKER, index=1, xid=48)
+    time.sleep(1)
+    done = small.gpuctl("gpu", "--yes", code=1)
+    small.call("card", vmid=WORKER, index=1)
+    assert "CUDA failed on 1 card" in done.stderr
+    assert "wk1 GPU-" in done.stderr
+    assert "1 of 2 cards proven" in done.stdout
+    assert "2 of 2 cards proven" in small.gpuctl("gpu", "--yes").stdout
+
+
+def test_what_somebody_changed_of_the_release_is_put_back(small: Lab) -> None:
+    kubectl(small, "-n gpu-operator scale deployment gpu-operator --replicas=0")
+    kubectl(small, "-n gpu-operator delete daemonset gpu-operator-node-feature-discovery-worker")
+    plan = small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "deployment/gpu-operator changed" in plan
+    assert "daemonset/gpu-operator-node-feature-discovery-worker missing" in plan
+    small.gpuctl("gpu", "--yes")
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_time_slicing_comes_and_goes(small: Lab) -> None:
+    small.edit("count: 2}", "count: 2, sharing: time-slicing, replicas: 3}")
+    plan = small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "nvidia.com/device-plugin.config=time-slicing-3" in plan
+    small.gpuctl("gpu", "--yes")
+    assert kubectl(small, ALLOCATABLE) == "6"
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+    assert {said["outcome"] for said in outcomes(small, "gpu", code=0).values()} == {"pass"}
+    small.edit(", sharing: time-slicing, replicas: 3}", "}")
+    small.gpuctl("gpu", "--yes")
+    assert kubectl(small, ALLOCATABLE) == "2"
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_what_a_killed_helm_left_is_taken_up_by_the_next_run(small: Lab) -> None:
+    """Its record is written as Helm writes it before it touches the first object."""
+    record = json.loads(kubectl(small, "-n gpu-operator get secret -l owner=helm,status=deployed -o json"))["items"][0]
+    body = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(record["data"]["release"]))))
+    body["version"] += 1
+    body["info"]["status"] = "pending-upgrade"
+    name = f"sh.helm.release.v1.gpu-operator.v{body['version']}"
+    labels = {**record["metadata"]["labels"], "status": "pending-upgrade", "version": str(body["version"])}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(body).encode()))).decode()
+    metadata = {"name": name, "namespace": "gpu-operator", "labels": labels}
+    pending = {**record, "metadata": metadata, "data": {"release": packed}}
+    small.inside(9011, f"k3s kubectl create -f - <<'END'\n{json.dumps(pending)}\nEND")
+    assert "pending-upgrade" in outcomes(small, "MGT-05", code=6)["MGT-05"]["reason"]
+    assert "left pending-upgrade by an earlier run" in small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "taken up where it was left" in small.gpuctl("gpu", "--yes").stdout
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_kill_in_the_gpu_phase(small: Lab) -> None:
+    kubectl(small, "-n gpu-operator scale deployment gpu-operator --replicas=0")
+    kubectl(small, "annotate node wk1 gpuctl.io/cuda-proof-")
+    assert small.interrupted("gpu", "--yes", at="==> gpu", number=signal.SIGKILL) == -signal.SIGKILL
+    small.gpuctl("gpu", "--yes")
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_release_of_somebody_else_is_not_touched(small: Lab) -> None:
+    kubectl(small, "-n gpu-operator label secret -l owner=helm gpuctl.io/cluster=another --overwrite")
+    before = kubectl(small, "-n gpu-operator get secrets -o name")
+    done = small.gpuctl("gpu", "--yes", code=1)
+    assert "was not made by gpuctl" in done.stderr
+    assert kubectl(small, "-n gpu-operator get secrets -o name") == before
