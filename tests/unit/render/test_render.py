@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuctl.render import rendered
+from gpuctl.render import gpu, rendered
 from gpuctl.spec.load import load
 
 ROOT = Path(__file__).parents[3]
@@ -21,9 +21,10 @@ def _files(spec: Path) -> dict[str, str]:
     return rendered(resolved)
 
 
-def test_the_example_renders_to_the_golden_files() -> None:
-    golden = GOLDEN / "homelab"
-    files = _files(ROOT / "examples/homelab.yaml")
+@pytest.mark.parametrize("spec", [ROOT / "examples/homelab.yaml", GOLDEN.parent / "shared.yaml"], ids=lambda s: s.stem)
+def test_a_spec_renders_to_its_golden_files(spec: Path) -> None:
+    golden = GOLDEN / spec.stem
+    files = _files(spec)
     assert set(files) == {str(path.relative_to(golden)) for path in golden.rglob("*") if path.is_file()}
     for name, text in files.items():
         assert text == (golden / name).read_text(encoding="utf-8"), name
@@ -63,3 +64,28 @@ def test_every_server_speaks_vrrp_to_the_others_only() -> None:
         listed = re.search(r"unicast_peer {(.*?)}", text)
         assert listed
         assert set(re.findall(r"10\.0\.0\.\d+", listed[1])) == peers
+
+
+def test_what_the_nodes_offer_follows_from_how_their_cards_are_shared() -> None:
+    resolved = load(GOLDEN.parent / "shared.yaml").resolved
+    assert resolved
+    offered = {node.name: gpu.offered(resolved, node) for node in resolved.nodes}
+    assert offered == {
+        "cp1": {},
+        "cp2": {},
+        "cp3": {},
+        "whole1": {"nvidia.com/gpu": 2},
+        "sliced1": {"nvidia.com/gpu": 6},
+        "cut1": {"nvidia.com/mig-1g.5gb": 2, "nvidia.com/mig-2g.10gb": 1, "nvidia.com/mig-3g.20gb": 1},
+    }
+    labels = {node.name: gpu.node_labels(node) for node in resolved.agents}
+    assert labels == {
+        "whole1": {},
+        "sliced1": {"nvidia.com/device-plugin.config": "time-slicing-3"},
+        "cut1": {"nvidia.com/mig.config": "all-balanced"},
+    }
+    left = gpu.label_changes(
+        resolved.node("whole1"),
+        {"nvidia.com/device-plugin.config": "time-slicing-3", "nvidia.com/mig.config": "all-1g.5gb"},
+    )
+    assert left == {"nvidia.com/device-plugin.config": None, "nvidia.com/mig.config": "all-disabled"}

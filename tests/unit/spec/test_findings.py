@@ -21,7 +21,7 @@ def test_findings(case: Path) -> None:
     expected = case.with_suffix(".txt").read_text(encoding="utf-8")
     assert done.stdout == expected
     assert done.stderr == ""
-    assert done.returncode == (0 if expected.endswith("0 errors, 1 warning\n") else 2)
+    assert done.returncode == (0 if expected.splitlines()[-1].startswith("0 errors") else 2)
 
 
 def test_a_finding_is_machine_readable() -> None:
