@@ -16,6 +16,7 @@ NAMESPACE = "gpu-operator"
 CHART = "gpu-operator"
 RUNTIME_CLASS = "nvidia"
 SHARING = "gpuctl-sharing"
+MIG_STATE = "nvidia.com/mig.config.state"
 PLUGIN_LABEL, MIG_LABEL, UNCUT = "nvidia.com/device-plugin.config", "nvidia.com/mig.config", "all-disabled"
 # the Operator's own default, which naming tolerations replaces
 OWN_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
