@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gpuctl.context import Context
+from gpuctl.phases import steps as steps_
 from gpuctl.phases import workloads
 from gpuctl.phases.base import Action, Change
 from gpuctl.render.charts import Release
@@ -72,6 +73,8 @@ def _reasons(ctx: Context, wanted: Release, installed: Installed | None) -> list
         reasons.append(f"values {', '.join(changed[:4])}{' ...' if len(changed) > 4 else ''}")
     if not reasons:
         reasons += _drifted(ctx, installed)
+    if not reasons and wanted.own and ctx.helm.render(wanted, ctx.helm.chart(wanted)[0]) != installed.manifest:
+        reasons.append("the chart")
     return reasons
 
 
@@ -105,6 +108,20 @@ def _drifted(ctx: Context, installed: Installed) -> list[str]:
 
 def _difference(before: str, after: str) -> str:
     return "".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "installed", "wanted", n=2))
+
+
+def steps(ctx: Context, phase: str, name: str, namespace: str, wanted: Release | None) -> list[steps_.Step]:
+    """The release's change, if any, as a step that ends when its workloads are rolled out."""
+    made = plan(ctx, name, namespace, wanted)
+    if made is None:
+        return []
+
+    def run() -> None:
+        apply(ctx, phase, made)
+        if wanted is not None:
+            wait(ctx, phase, wanted)
+
+    return [steps_.Step(made.change, run)]
 
 
 def apply(ctx: Context, phase: str, step: Step) -> None:

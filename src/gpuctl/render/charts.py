@@ -17,7 +17,10 @@ PRIVILEGED = {"pod-security.kubernetes.io/enforce": "privileged"}
 
 @dataclass(frozen=True)
 class Release:
-    """``repository``: where the chart comes from on a connected site. ``labels`` are the namespace's."""
+    """``repository``: where the chart comes from on a connected site, "" for one of our own (templates/charts).
+
+    ``labels`` are the namespace's.
+    """
 
     name: str
     namespace: str
@@ -26,6 +29,11 @@ class Release:
     repository: str
     values: Mapping[str, Any]
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def own(self) -> bool:
+        """Whether gpuctl carries the chart itself."""
+        return not self.repository
 
     def values_yaml(self) -> str:
         """The values as Helm is given them: same spec, same bytes."""

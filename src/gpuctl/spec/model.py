@@ -126,6 +126,10 @@ class Mirrors(Part):
     os_image: OsImageMirror | None = Field(None, description="The cloud image inside the site.")
     charts: str | None = Field(None, description="Folder of chart packages (NAME-VERSION.tgz), or an oci:// registry.")
     apt: str | None = Field(None, description="One-line apt source that the hosts use instead of their own.")
+    registry: str | None = Field(
+        None, description="Address (http:// or https://) of a registry that mirrors every image under its own name."
+    )
+    git: str | None = Field(None, description="Base address of a Git server used instead of the one of gitops.repo.")
 
 
 class Site(Part):
@@ -223,6 +227,13 @@ class Nfs(Part):
     path: str = Field(pattern=r"^/", description="Export.")
     class_: str = Field("nfs-client", alias="class", description="Name of the storage class.")
     default: bool = Field(True, description="Whether it is the default class.")
+    provisioner: Literal["csi", "subdir"] = Field(
+        "csi", description="csi-driver-nfs, or the old nfs-subdir-external-provisioner when its volumes are adopted."
+    )
+    mount_options: list[str] = Field(
+        default_factory=lambda: ["nfsvers=4.1", "hard"], description="Mount options of the volumes."
+    )
+    reclaim: Literal["Retain", "Delete"] = Field("Delete", description="What becomes of a volume with its claim.")
 
 
 class Scratch(Part):
@@ -230,9 +241,18 @@ class Scratch(Part):
     mount: str = Field("/var/lib/gpuctl/scratch", pattern=r"^/", description="Where the disk is mounted.")
 
 
+class Local(Part):
+    class_: str = Field("local-disk", alias="class", description="Name of the storage class.")
+    path: str = Field("/var/lib/gpuctl/local", pattern=r"^/", description="Folder on every node's OS disk.")
+    default: bool | None = Field(None, description="Whether it is the default class (default: when NFS is not).")
+
+
 class Storage(Part):
     nfs: Nfs | None = Field(None, description="NFS storage class.")
     scratch: Scratch | None = Field(None, description="Storage class on the scratch disks.")
+    local: Local = Field(
+        default_factory=Local, description="Storage class on the OS disks: databases must not lie on NFS."
+    )
 
 
 class Gpu(Part):
@@ -251,44 +271,146 @@ class Gpu(Part):
     proof_command: str = Field("/cuda-samples/vectorAdd", description="That program; exit code 0 proves the card.")
 
 
+class PrivateCa(Part):
+    certificate: str = Field(description="file:PATH of the CA's certificate (PEM).")
+    key: Secret = Field(description="Its private key (PEM), by reference.")
+
+
+class Certificates(Part):
+    issuer: Literal["self-signed", "ca", "letsencrypt"] = Field(
+        "self-signed", description="Who signs the certificates of Rancher and the hub."
+    )
+    ca: PrivateCa | None = Field(None, description="The private CA, for issuer ca.")
+    email: str | None = Field(None, description="Contact for Let's Encrypt.")
+    staging: bool = Field(False, description="Let's Encrypt's staging server, while trying.")
+
+
 class Rancher(Part):
     hostname: Hostname = Field(description="Host name of Rancher.")
     replicas: int = Field(3, ge=1, le=9, description="Replicas of Rancher.")
+    version: str | None = Field(
+        None,
+        pattern=r"^\d+\.\d+\.\d+$",
+        description="Rancher release (default: one that supports the Kubernetes version).",
+    )
+
+
+class GitCredentials(Part):
+    username: str | None = Field(None, description="User name for https.")
+    password: Secret | None = Field(None, description="Password or token for https, by reference.")
+    ssh_key: Secret | None = Field(None, description="Private key for ssh, by reference.")
+    known_hosts: str | None = Field(None, description="file:PATH of the host keys that ssh accepts.")
+
+
+Bundle = Literal["jupyterhub", "storageclasses", "policies", "monitoring", "tests", "gpu-operator"]
 
 
 class GitOps(Part):
     repo: str = Field(description="Git repository that Fleet follows.")
     branch: str = Field("main", description="Branch.")
     path: str = Field(description="Folder of this cluster in it.")
+    credentials: GitCredentials | None = Field(None, description="How Fleet and gpuctl reach it.")
+    ca: str | None = Field(None, description="file:PATH of the CA of an https server.")
+    polling: Duration = Field(15, description="How often Fleet looks at the repository.")
+    bundles: list[Bundle] = Field(
+        ["storageclasses", "policies", "jupyterhub"],
+        description="What Fleet installs; the rest stays with gpuctl.",
+    )
 
 
 class Management(Part):
+    certificates: Certificates = Field(default_factory=Certificates, description="cert-manager.")
     rancher: Rancher | None = Field(None, description="Rancher.")
-    gitops: GitOps | None = Field(None, description="Fleet.")
+    gitops: GitOps | None = Field(None, description="Fleet, which Rancher brings.")
+
+
+class OAuth(Part):
+    client_id: str = Field(description="Client id.")
+    client_secret: Secret = Field(description="Client secret, by reference.")
+    authorize_url: str = Field(description="Where users log in.", pattern=r"^https://")
+    token_url: str = Field(description="Where codes become tokens.", pattern=r"^https://")
+    userdata_url: str = Field(description="Who the user is.", pattern=r"^https://")
+    username_claim: str = Field("preferred_username", description="Field of the user's data that is the name.")
+    scopes: list[str] = Field(default_factory=lambda: ["openid"], description="Scopes asked for.")
+
+
+class Ldap(Part):
+    server: str = Field(description="LDAP server; TLS is used always.", examples=["ldap.example"])
+    port: int | None = Field(None, ge=1, le=65535, description="Port (default: 636).")
+    bind_dn_template: list[str] = Field(
+        default_factory=list,
+        description="DN of a user, with {username} in it.",
+        examples=["uid={username},ou=people,dc=example"],
+    )
+    search_base: str | None = Field(None, description="Where users are looked up when no template fits.")
+    user_attribute: str = Field("uid", description="Attribute that is the user name.")
+    search_user: str | None = Field(None, description="DN that may look users up.")
+    search_password: Secret | None = Field(None, description="Its password, by reference.")
+    allowed_groups: list[str] = Field(default_factory=list, description="DNs of groups whose members may log in.")
 
 
 class Auth(Part):
     kind: Literal["dummy", "oauth", "ldap"] = Field(description="How users log in.")
     i_know_that_anybody_can_log_in: bool = Field(False, description="Acknowledges what kind dummy means.")
+    password: Secret | None = Field(None, description="For kind dummy: one password for everybody, by reference.")
+    oauth: OAuth | None = Field(None, description="For kind oauth.")
+    ldap: Ldap | None = Field(None, description="For kind ldap.")
+    admins: list[str] = Field(default_factory=list, description="Users who administer the hub.")
+    allowed_users: list[str] = Field(default_factory=list, description="Users who may log in.")
+    allow_all: bool = Field(False, description="Whether everybody who can authenticate may log in.")
 
 
 class Profile(Part):
     name: Name = Field(description="Name of the profile.")
-    gpus: int = Field(0, ge=0, le=16, description="GPUs of a notebook.")
+    title: str | None = Field(None, description="What users read (default: made of its resources).")
+    gpus: int = Field(0, ge=0, le=16, description="GPUs of a notebook (time-slices, where cards are shared).")
+    slices: dict[str, int] = Field(default_factory=dict, description="MIG slices by profile, e.g. {1g.10gb: 1}.")
     cpus: float | None = Field(None, gt=0, description="CPU limit.")
     memory: Size | None = Field(None, description="Memory limit.")
-    image: str | None = Field(None, description="Notebook image.")
+    image: str | None = Field(None, description="Notebook image (default: jupyterhub.image).")
+
+
+class Home(Part):
+    size: Size = Field(10 << 30, description="Size of a user's home.")
+    class_: str | None = Field(None, alias="class", description="Its storage class (default: the default class).")
+
+
+class HubScratch(Part):
+    size: Size = Field(100 << 30, description="Size of a notebook's scratch volume; it goes with the notebook.")
+    mount: str = Field("/scratch", pattern=r"^/", description="Where notebooks see it.")
+
+
+class Quota(Part):
+    notebooks: int | None = Field(None, ge=1, description="Notebooks at the same time.")
+    gpus: int | None = Field(None, ge=0, description="GPUs of all notebooks together.")
+    cpus: float | None = Field(None, gt=0, description="CPU limits of all notebooks together.")
+    memory: Size | None = Field(None, description="Memory limits of all notebooks together.")
+    storage: Size | None = Field(None, description="Homes and scratch volumes together.")
 
 
 class Culling(Part):
     idle: Duration = Field(3600, description="Idle notebooks are stopped after this time.")
+    every: Duration = Field(600, description="How often the hub looks for idle ones.")
 
 
 class JupyterHub(Part):
     hostname: Hostname = Field(description="Host name of the hub.")
     auth: Auth = Field(description="Authentication.")
+    version: str | None = Field(
+        None,
+        pattern=r"^\d+\.\d+\.\d+$",
+        description="Release of the chart Zero to JupyterHub (default: the newest known).",
+    )
+    image: str = Field(
+        "quay.io/jupyter/scipy-notebook:2025-10-20", description="Notebook image of profiles that name none."
+    )
     profiles: list[Profile] = Field(default_factory=list, description="What users can choose.")
+    home: Home = Field(default_factory=Home, description="Users' homes.")
+    scratch: HubScratch | None = Field(None, description="A volume on the node's scratch disk for each notebook.")
+    shm: Size = Field(1 << 30, description="/dev/shm of a notebook, which PyTorch's loaders share; counts as memory.")
     culling: Culling = Field(default_factory=Culling, description="Stopping idle notebooks.")
+    quota: Quota = Field(default_factory=Quota, description="Limits of all notebooks together.")
+    start_timeout: Duration = Field(1800, description="How long a notebook may take to start; images are large.")
 
 
 class Cluster(Part):

@@ -11,17 +11,18 @@ from typing import Any
 import yaml
 
 from gpuctl.spec import model, units
+from gpuctl.spec import resolve_services as services
 from gpuctl.spec import resolved as r
-from gpuctl.spec.versions import minor, order, table
+from gpuctl.spec.versions import newest_for
 
 At = Callable[[tuple[str | int, ...]], r.SpecPath]
-SIZES = {"memory", "disk", "scratch", "reserve"}
+SIZES = {"memory", "disk", "scratch", "reserve", "home_size", "size", "shm", "storage"}
+DURATIONS = {"culling_idle", "culling_every", "polling", "start_timeout"}
 
 
 def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
     """Every default explicit, every node expanded. ``at`` finds positions; relative files are of ``site_folder``."""
     network = cluster.network
-    hub = cluster.jupyterhub
     nodes = [
         _node(cluster, cluster.nodes.control_plane, "cp", index, ("nodes", "control_plane"), at)
         for index in range(min(cluster.nodes.control_plane.count, len(cluster.nodes.control_plane.addresses)))
@@ -31,8 +32,9 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
             _node(cluster, pool, pool.name, index, ("nodes", "pools", number), at)
             for index in range(min(pool.count, len(pool.addresses)))
         ]
-    storage = cluster.storage
+    storage = services.storage(cluster.storage)
     management = cluster.management
+    folder = services.Folder(Path(at(()).file).parent)
     return r.Resolved(
         name=cluster.name,
         file=at(()).file,
@@ -54,36 +56,22 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
             **{**dict(cluster.kubernetes), "tls_san": tuple(cluster.kubernetes.tls_san)},
         ),
         ssh=r.Ssh(cluster.ssh.user, tuple(cluster.ssh.authorized_keys)),
-        storage=r.Storage(
-            r.Nfs(storage.nfs.server, storage.nfs.path, storage.nfs.class_, storage.nfs.default)
-            if storage.nfs
-            else None,
-            r.ScratchClass(storage.scratch.class_, storage.scratch.mount) if storage.scratch else None,
-        ),
+        storage=storage,
         gpu=r.Gpu(
             cluster.gpu.driver,
-            cluster.gpu.operator or _operator_for(cluster.kubernetes.version),
+            cluster.gpu.operator or newest_for("gpu_operator_for", cluster.kubernetes.version),
             cluster.gpu.driver_version,
             cluster.gpu.proof_image,
             cluster.gpu.proof_command,
         ),
-        rancher=r.Rancher(**dict(management.rancher)) if management.rancher else None,
-        gitops=r.GitOps(**dict(management.gitops)) if management.gitops else None,
-        jupyterhub=r.JupyterHub(
-            hub.hostname, hub.auth.kind, tuple(r.Profile(**dict(p)) for p in hub.profiles), hub.culling.idle
-        )
-        if hub
-        else None,
+        certificates=services.certificates(management.certificates, folder),
+        rancher=services.rancher(management.rancher, cluster.kubernetes.version),
+        gitops=services.gitops(management.gitops, folder, cluster.site.mirrors.git),
+        jupyterhub=services.jupyterhub(cluster.jupyterhub, storage, folder),
         protect=cluster.protect,
         site=_site(cluster.site, cluster.image.os, site_folder),
         probe_image=cluster.probe_image,
     )
-
-
-def _operator_for(kubernetes: str) -> str:
-    """The newest GPU Operator known to support it; of an unknown Kubernetes the newest of all."""
-    known: dict[str, str] = table()["gpu_operator_for"]
-    return known.get(minor(kubernetes)) or known[max(known, key=order)]
 
 
 def _node(
@@ -126,22 +114,13 @@ def _node(
 
 
 def _site(site: model.Site, os: str, folder: Path) -> r.Site:
-    def absolute(path: str) -> str:
-        return str((folder / Path(path).expanduser()).resolve())
-
-    proxmox, mirrors = site.proxmox, site.mirrors
-    token = proxmox.token
-    if token.kind == "file":
-        token = r.SecretRef("file", absolute(token.value))
-    elif token.kind == "sops":
-        path, mark, key = token.value.partition("#")
-        token = r.SecretRef("sops", f"{absolute(path)}{mark}{key}")
+    proxmox, mirrors, files = site.proxmox, site.mirrors, services.Folder(folder)
     image = mirrors.os_image
     return r.Site(
         proxmox=r.Proxmox(
             endpoint=proxmox.endpoint.rstrip("/"),
-            ca=absolute(proxmox.ca.removeprefix("file:")) if proxmox.ca else None,
-            token=token,
+            ca=files.file(proxmox.ca),
+            token=files.known_secret(proxmox.token),
             node=proxmox.node,
             storage=r.StoragePools(**dict(proxmox.storage)),
             bridge=proxmox.bridge,
@@ -156,13 +135,15 @@ def _site(site: model.Site, os: str, folder: Path) -> r.Site:
             site.host.gpus,
         ),
         mirrors=r.Mirrors(
-            absolute(mirrors.terraform_provider) if mirrors.terraform_provider else None,
+            files.path(mirrors.terraform_provider) if mirrors.terraform_provider else None,
             mirrors.k3s,
             r.Image(os, image.url, *image.checksum) if image else None,  # type: ignore[arg-type]
             mirrors.apt,
             mirrors.charts
             if mirrors.charts is None or mirrors.charts.startswith("oci://")
-            else absolute(mirrors.charts),
+            else files.path(mirrors.charts),
+            mirrors.registry.rstrip("/") if mirrors.registry else None,
+            mirrors.git.rstrip("/") if mirrors.git else None,
         ),
         backend=tuple(sorted(site.backend.items())),
         simulated=tuple(site.simulated),
@@ -189,6 +170,6 @@ def _plain(value: Any, name: str) -> Any:
         return str(value)
     if name in SIZES and isinstance(value, int):
         return units.show_size(value)
-    if name == "culling_idle":
+    if name in DURATIONS:
         return units.show_duration(value)
     return value

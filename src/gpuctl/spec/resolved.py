@@ -153,6 +153,9 @@ class Nfs:
     path: str
     storage_class: str
     default: bool
+    provisioner: Literal["csi", "subdir"]
+    mount_options: tuple[str, ...]
+    reclaim: Literal["Retain", "Delete"]
 
 
 @dataclass(frozen=True)
@@ -164,9 +167,26 @@ class ScratchClass:
 
 
 @dataclass(frozen=True)
+class LocalClass:
+    """The storage class on the nodes' OS disks, below ``path``."""
+
+    storage_class: str
+    path: str
+    default: bool
+
+
+@dataclass(frozen=True)
 class Storage:
     nfs: Nfs | None
     scratch: ScratchClass | None
+    local: LocalClass
+
+    @property
+    def default_class(self) -> str:
+        """Name of the default class; "" when the spec wants none."""
+        if self.nfs and self.nfs.default:
+            return self.nfs.storage_class
+        return self.local.storage_class if self.local.default else ""
 
 
 @dataclass(frozen=True)
@@ -181,35 +201,132 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class PrivateCa:
+    """``certificate`` is an absolute path."""
+
+    certificate: str
+    key: SecretRef
+
+
+@dataclass(frozen=True)
+class Certificates:
+    issuer: Literal["self-signed", "ca", "letsencrypt"]
+    ca: PrivateCa | None
+    email: str | None
+    staging: bool
+
+
+@dataclass(frozen=True)
 class Rancher:
     hostname: str
     replicas: int
+    version: str
+
+
+@dataclass(frozen=True)
+class GitCredentials:
+    """Either user name and password, or a key. ``known_hosts`` is an absolute path."""
+
+    username: str | None
+    password: SecretRef | None
+    ssh_key: SecretRef | None
+    known_hosts: str | None
 
 
 @dataclass(frozen=True)
 class GitOps:
+    """What Fleet follows. ``path`` has no slash at its ends; ``ca`` is an absolute path; ``polling`` seconds."""
+
     repo: str
     branch: str
     path: str
+    credentials: GitCredentials | None
+    ca: str | None
+    polling: int
+    bundles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OAuth:
+    client_id: str
+    client_secret: SecretRef
+    authorize_url: str
+    token_url: str
+    userdata_url: str
+    username_claim: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ldap:
+    server: str
+    port: int
+    bind_dn_template: tuple[str, ...]
+    search_base: str | None
+    user_attribute: str
+    search_user: str | None
+    search_password: SecretRef | None
+    allowed_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Auth:
+    kind: Literal["dummy", "oauth", "ldap"]
+    password: SecretRef | None
+    oauth: OAuth | None
+    ldap: Ldap | None
+    admins: tuple[str, ...]
+    allowed_users: tuple[str, ...]
+    allow_all: bool
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A JupyterHub profile."""
+    """A JupyterHub profile. ``slices``: MIG slices by profile; ``memory`` bytes."""
 
     name: str
+    title: str
     gpus: int
+    slices: tuple[tuple[str, int], ...]
     cpus: float | None
     memory: int | None
-    image: str | None
+    image: str
+
+
+@dataclass(frozen=True)
+class HubScratch:
+    size: int
+    mount: str
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Limits of all notebooks together; None: unlimited."""
+
+    notebooks: int | None
+    gpus: int | None
+    cpus: float | None
+    memory: int | None
+    storage: int | None
 
 
 @dataclass(frozen=True)
 class JupyterHub:
+    """Times in seconds, sizes in bytes. ``home_class`` "": the cluster has no default class."""
+
     hostname: str
-    auth_kind: Literal["dummy", "oauth", "ldap"]
+    version: str
+    auth: Auth
+    image: str
     profiles: tuple[Profile, ...]
+    home_size: int
+    home_class: str
+    scratch: HubScratch | None
+    shm: int
     culling_idle: int
+    culling_every: int
+    quota: Quota
+    start_timeout: int
 
 
 @dataclass(frozen=True)
@@ -252,7 +369,8 @@ class Mirrors:
 
     ``k3s``: base of ``{base}/{version}/k3s`` beside ``sha256sum-amd64.txt`` and ``k3s-airgap-images-amd64.tar``;
     an http(s) URL or an absolute folder. ``apt``: a one-line apt source. ``terraform_provider``: a filesystem mirror.
-    ``charts``: an absolute folder of chart packages or an oci:// address.
+    ``charts``: an absolute folder of chart packages or an oci:// address. ``registry``: an http(s) address.
+    ``git``: what stands in front of the repository's name instead of its own server.
     """
 
     terraform_provider: str | None = None
@@ -260,6 +378,8 @@ class Mirrors:
     os_image: Image | None = None
     apt: str | None = None
     charts: str | None = None
+    registry: str | None = None
+    git: str | None = None
 
 
 @dataclass(frozen=True)
@@ -286,6 +406,7 @@ class Resolved:
     ssh: Ssh
     storage: Storage
     gpu: Gpu
+    certificates: Certificates
     rancher: Rancher | None
     gitops: GitOps | None
     jupyterhub: JupyterHub | None
@@ -302,6 +423,10 @@ class Resolved:
     def agents(self) -> tuple[Node, ...]:
         """Worker nodes in spec order."""
         return tuple(node for node in self.nodes if not node.is_server)
+
+    def by_fleet(self, bundle: str) -> bool:
+        """Whether Fleet owns what this bundle installs, instead of gpuctl."""
+        return self.gitops is not None and bundle in self.gitops.bundles
 
     @property
     def endpoint_name(self) -> str:

@@ -24,3 +24,9 @@ def minor(version: str) -> str:
 def order(version: str) -> tuple[int, ...]:
     """For comparing: ``(26, 3)`` of ``26.3``."""
     return tuple(int(part) for part in version.split("."))
+
+
+def newest_for(column: str, kubernetes: str) -> str:
+    """The newest release in this column for the Kubernetes version; of an unknown one the newest of all."""
+    known: dict[str, str] = table()[column]
+    return known.get(minor(kubernetes)) or known[max(known, key=order)]

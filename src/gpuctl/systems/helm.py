@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gpuctl.run import children
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import DeadlineExceeded, GpuctlError
-from gpuctl.run.workspace import write_private
+from gpuctl.run.workspace import data_folder, write_private
 
 if TYPE_CHECKING:
     from gpuctl.context import Context
@@ -84,8 +84,12 @@ class Helm:
     def chart(self, release: Release) -> tuple[Path, str]:
         """The chart's package in the workspace and its sha256, fetched once; a digest that was seen is never replaced.
 
+        For a chart of our own its folder.
         Raises GpuctlError when there is no such chart, or it is another one than before.
         """
+        if release.own:
+            folder = data_folder("templates") / "charts" / release.chart
+            return folder, _digest_of(folder)
         name = f"{release.chart}-{release.version}.tgz"
         package = self._root / "charts" / name
         known = self._digests().get(name)
@@ -188,6 +192,13 @@ class Helm:
         if deadline.expired:
             raise DeadlineExceeded(f"{what}: not done within {deadline.seconds:.0f} s", next="run the command again")
         raise GpuctlError(f"{what} failed", cause=_cause(err or out), next=_advice(err))
+
+
+def _digest_of(folder: Path) -> str:
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes() + b"\0")
+    return total.hexdigest()
 
 
 def _cause(text: str) -> str:
