@@ -12,7 +12,9 @@ from gpuctl.verify.facts import Facts
 
 Outcome = Literal["pass", "fail", "skipped", "unknown"]
 Group = Literal["infra", "cluster", "gpu", "management", "applications", "security"]
-Need = Literal["proxmox", "terraform", "hosts", "kubernetes", "probes", "gpus"]
+Need = Literal["proxmox", "terraform", "hosts", "kubernetes", "probes", "gpus", "paths", "starts", "stress"]
+# sources that start pods: --quick does without them
+SLOW: frozenset[Need] = frozenset(("probes", "paths", "starts", "stress"))
 GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 
@@ -45,6 +47,11 @@ class Check:
     judge: Callable[[Resolved, Facts], Measurement]
     source: str = "gpuctl"
     applies: Callable[[Resolved], str] = lambda _: ""
+
+    @property
+    def quick(self) -> bool:
+        """Whether it starts no pods."""
+        return not SLOW & set(self.needs)
 
 
 @dataclass(frozen=True)

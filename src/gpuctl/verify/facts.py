@@ -87,7 +87,8 @@ class Endpoint:
 class Cluster:
     """The Kubernetes API: raw objects; ``endpoints`` by name (server or ``VIP``); ``anonymous``: status by path.
 
-    ``releases``: status of every Helm release by namespace/name.
+    ``releases``: status of every Helm release by namespace/name. ``pods`` of all namespaces. ``deprecated``: by
+    server, APIs that were asked for since it started, with the Kubernetes minor that has them no more (or "").
     """
 
     nodes: tuple[Mapping[str, Any], ...]
@@ -96,6 +97,8 @@ class Cluster:
     releases: Mapping[str, str]
     endpoints: Mapping[str, Endpoint]
     anonymous: Mapping[str, int]
+    pods: tuple[Mapping[str, Any], ...] = ()
+    deprecated: Mapping[str, tuple[tuple[str, str], ...] | GpuctlError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,35 @@ class Gpus:
 
 
 @dataclass(frozen=True)
+class Interface:
+    """The interface of a host's address. ``speed`` in bit/s; None when it tells none or no card is behind it."""
+
+    name: str
+    mtu: int
+    speed: float | None
+
+
+@dataclass(frozen=True)
+class Path:
+    """From a pod on one node to pods on others, by their node. ``mtu`` of the pod's own interface, in bytes.
+
+    ``passed``: the largest packet that arrived unfragmented; ``pods``, ``hosts``: TCP between the pods, and between the
+    hosts themselves, in bit/s (to one peer only).
+    """
+
+    mtu: int
+    interface: Interface
+    passed: Mapping[str, int]
+    pods: Mapping[str, float | GpuctlError]
+    hosts: Mapping[str, float | GpuctlError]
+
+
+@dataclass(frozen=True)
 class Facts:
-    """``now``: seconds since the epoch. Hosts and probes by node name. ``modes`` of the workspace's private files."""
+    """``now``: seconds since the epoch. Hosts, probes, paths and starts by node name.
+
+    ``modes`` of the workspace's private files; ``starts``: seconds until each of some new pods was Ready.
+    """
 
     now: float
     modes: Mapping[str, int] = field(default_factory=dict)
@@ -139,6 +169,8 @@ class Facts:
     kubernetes: Cluster | GpuctlError | None = None
     probes: Mapping[str, Probe | GpuctlError] | GpuctlError | None = None
     gpus: Gpus | GpuctlError | None = None
+    paths: Mapping[str, Path | GpuctlError] | GpuctlError | None = None
+    starts: Mapping[str, tuple[float, ...] | GpuctlError] | GpuctlError | None = None
 
     # what a judge reads: it is only called when the source is there
 
@@ -183,3 +215,13 @@ class Facts:
     def probed(self) -> Mapping[str, Probe | GpuctlError]:
         assert self.probes is not None and not isinstance(self.probes, GpuctlError)
         return self.probes
+
+    @property
+    def ways(self) -> Mapping[str, Path | GpuctlError]:
+        assert self.paths is not None and not isinstance(self.paths, GpuctlError)
+        return self.paths
+
+    @property
+    def started(self) -> Mapping[str, tuple[float, ...] | GpuctlError]:
+        assert self.starts is not None and not isinstance(self.starts, GpuctlError)
+        return self.starts

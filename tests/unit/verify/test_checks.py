@@ -16,10 +16,23 @@ from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.load import load
 from gpuctl.spec.resolved import Resolved
 from gpuctl.systems.proxmox import PciMapping, Vm
-from gpuctl.verify.base import Measurement
-from gpuctl.verify.checks import ALL
-from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Probe, Snapshot
-from gpuctl.verify.run import judge
+from gpuctl.verify.base import GROUPS, Measurement
+from gpuctl.verify.checks import ALL, STRESS
+from gpuctl.verify.facts import (
+    Clock,
+    Cluster,
+    Endpoint,
+    EtcdMember,
+    Facts,
+    Gpus,
+    Host,
+    Hypervisor,
+    Interface,
+    Probe,
+    Snapshot,
+)
+from gpuctl.verify.facts import Path as Way
+from gpuctl.verify.run import Choice, judge
 
 NOW = 1_800_000_000.0
 GONE = GpuctlError("wk-gpu1 cannot be reached")
@@ -81,12 +94,34 @@ def healthy() -> Facts:
             {"gpu-operator/gpu-operator": "deployed"},
             {name: Endpoint((0.01,) * 100, 100, "") for name in [*SERVERS, "VIP"]},
             {"/api": 401},
+            deprecated=dict.fromkeys(SERVERS, (("v1 endpoints", ""),)),
         ),
         probes={
             node.name: Probe({peer.name: 0 for peer in SPEC.nodes if peer != node}, 100, 100) for node in SPEC.nodes
         },
         gpus=healthy_gpus(),
+        paths={node.name: way(node.name) for node in SPEC.nodes},
+        starts={node.name: (0.9, 1.1) for node in SPEC.nodes},
     )
+
+
+def way(name: str, *, speed: float | None = None, **changed: Any) -> Way:
+    """From this node's pod to all others; bandwidth to one of them."""
+    passed = {node.name: 1450 for node in SPEC.nodes if node.name != name}
+    peer = next(iter(passed))
+    return replace(Way(1450, Interface("eth0", 1500, speed), passed, {peer: 8e9}, {peer: 11e9}), **changed)
+
+
+def with_way(name: str, found: Way | GpuctlError) -> Facts:
+    return replace(healthy(), paths={**healthy().ways, name: found})
+
+
+def with_starts(name: str, found: tuple[float, ...] | GpuctlError) -> Facts:
+    return replace(healthy(), starts={**healthy().started, name: found})
+
+
+def with_deprecated(name: str, found: tuple[tuple[str, str], ...] | GpuctlError) -> Facts:
+    return with_cluster(deprecated={**healthy().cluster.deprecated, name: found})
 
 
 def card(uuid: str) -> Card:
@@ -264,8 +299,34 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
         "34 % lost to cp2",
     ),
     ("CLU-09", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    (
+        "CLU-10",
+        "fail",
+        lambda: with_way("cp1", way("cp1", pods={"cp2": 1e9})),
+        "cp1 to cp2: 1.00 Gbit/s, 9% of the hosts",
+    ),
+    ("CLU-10", "fail", lambda: with_way("cp1", way("cp1", speed=25e9)), "cp1 to cp2: 8.00 Gbit/s, 32% of the card"),
+    (
+        "CLU-10",
+        "fail",
+        lambda: with_way("cp1", way("cp1", pods={"cp2": GONE})),
+        "cp1 to cp2: wk-gpu1 cannot be reached",
+    ),
+    ("CLU-10", "unknown", lambda: with_way("cp1", way("cp1", hosts={"cp2": GONE})), "cp1: between the hosts: wk-gpu1"),
+    ("CLU-10", "unknown", lambda: with_way("cp1", way("cp1", pods={}, hosts={})), "cp1: no other node's pod"),
+    ("CLU-10", "unknown", lambda: with_way("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    (
+        "CLU-11",
+        "fail",
+        lambda: with_way("cp1", way("cp1", passed={"cp2": 1353, "cp3": 0})),
+        "cp1: 1353 of 1450 bytes reach cp2, nothing reaches cp3",
+    ),
+    ("CLU-11", "unknown", lambda: with_way("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
     ("CLU-12", "fail", lambda: with_probe("cp1", Probe({}, 99, 100)), "cp1: 99 of 100"),
     ("CLU-12", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    ("CLU-17", "fail", lambda: with_starts("cp1", (0.9, 4.2)), "cp1: 1 of 2 took up to 4.2 s"),
+    ("CLU-17", "unknown", lambda: with_starts("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    ("CLU-17", "unknown", lambda: with_starts("wk-gpu1", ()), "wk-gpu1: no pod was started"),
     (
         "CLU-18",
         "fail",
@@ -274,6 +335,9 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     ),
     ("CLU-18", "fail", lambda: with_host("cp1", certificates={"/a.crt": 86400.0}), "cp1:/a.crt: 1 d left"),
     ("CLU-18", "fail", lambda: with_host("cp1", certificates={}), "cp1: has no K3s certificates"),
+    ("CLU-19", "fail", lambda: with_deprecated("cp1", (("a.io/v1beta1 things", "1.36"),)), "gone in Kubernetes 1.36"),
+    ("CLU-19", "fail", lambda: with_deprecated("cp1", (("a.io/v1beta1 things", ""),)), "deprecated by its maker"),
+    ("CLU-19", "unknown", lambda: with_deprecated("cp3", GONE), "cannot be reached"),
     (
         "GPU-01",
         "fail",
@@ -349,7 +413,8 @@ def test_damage_is_named(id: str, outcome: str, facts: Callable[[], Facts], says
 def test_every_check_has_a_damage_that_it_names_and_a_silent_source_is_unknown(check: Any) -> None:
     assert check.id in {id for id, outcome, _, _ in DAMAGE if outcome == "fail"}
     for need in check.needs:
-        measurement = judge(check, SPEC, replace(healthy(), **{need: GpuctlError("no answer", next="look")}))
+        silent: dict[str, Any] = {need: GpuctlError("no answer", next="look")}
+        measurement = judge(check, SPEC, replace(healthy(), **silent))
         assert (measurement.outcome, measurement.reason, measurement.next) == ("unknown", "no answer", "look")
 
 
@@ -369,5 +434,23 @@ def test_a_spec_without_gpus_skips_the_cards(id: str) -> None:
 
 
 def test_ids_are_unique_and_in_order_of_the_groups() -> None:
-    ids = [check.id for check in ALL]
-    assert len(set(ids)) == len(ids) == 29
+    every = (*ALL, *STRESS)
+    assert len({check.id for check in every}) == len(every)
+    for checks in (ALL, STRESS):
+        groups = [GROUPS.index(check.group) for check in checks]
+        assert groups == sorted(groups)
+
+
+def test_quick_leaves_out_just_what_starts_pods_and_says_so() -> None:
+    left_out = {check.id: why for check, why in Choice(quick=True).checks().items() if why}
+    assert set(left_out.values()) == {"left out by --quick"}
+    assert left_out.keys() == {check.id for check in ALL if {"probes", "paths", "starts"} & set(check.needs)}
+    assert "CLU-01" not in left_out
+
+
+def test_ids_and_groups_choose_and_skip() -> None:
+    chosen = Choice(only=("clu-01", "SECURITY"), skip=("sec-02",)).checks()
+    assert [check.id for check, why in chosen.items() if not why] == ["CLU-01", "SEC-01", "SEC-04"]
+    assert [(check.id, why) for check, why in chosen.items() if why] == [("SEC-02", "left out by --skip")]
+    with pytest.raises(GpuctlError, match="no check or group 'nope'"):
+        Choice(only=("nope",)).checks()

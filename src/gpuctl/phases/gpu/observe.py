@@ -108,10 +108,10 @@ def offers(ctx: Context) -> dict[str, Offer]:
     names = {node.name for node in gpu.gpu_nodes(ctx.spec)}
     held: dict[str, list[tuple[str, int]]] = {}
     for pod in ctx.kubernetes.list("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed"):
-        slots = sum(_slots(container) for container in pod["spec"]["containers"])
-        if slots and pod["spec"].get("nodeName") in names:
+        count = sum(slots(container) for container in pod["spec"]["containers"])
+        if count and pod["spec"].get("nodeName") in names:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            held.setdefault(pod["spec"]["nodeName"], []).append((name, slots))
+            held.setdefault(pod["spec"]["nodeName"], []).append((name, count))
     found = {}
     for node in ctx.kubernetes.nodes():
         metadata, name = node["metadata"], str(node["metadata"]["name"])
@@ -126,7 +126,8 @@ def offers(ctx: Context) -> dict[str, Offer]:
     return found
 
 
-def _slots(container: Mapping[str, Any]) -> int:
+def slots(container: Mapping[str, Any]) -> int:
+    """GPUs, or slices and shares of them, that a container asks for."""
     limits = (container.get("resources") or {}).get("limits") or {}
     return sum(int(count) for name, count in limits.items() if name.startswith("nvidia.com/"))
 

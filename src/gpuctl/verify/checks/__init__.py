@@ -1,4 +1,7 @@
-"""Every check, in the order of the report. A new one is a file beside this one and a line here."""
+"""Every check, in the order of the report. A new one is a file beside this one and a line here.
+
+``ALL`` is measured by default, ``STRESS`` with --gpu-stress only.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,12 @@ from gpuctl.verify.checks import (
     clu_07_api,
     clu_08_system_pods,
     clu_09_pod_network,
+    clu_10_bandwidth,
+    clu_11_mtu,
     clu_12_dns,
+    clu_17_pod_start,
     clu_18_certificates,
+    clu_19_deprecated,
     gpu_01_layers,
     gpu_02_operator,
     gpu_03_versions,
@@ -49,8 +56,12 @@ ALL: tuple[Check, ...] = (
     clu_07_api.CHECK,
     clu_08_system_pods.CHECK,
     clu_09_pod_network.CHECK,
+    clu_10_bandwidth.CHECK,
+    clu_11_mtu.CHECK,
     clu_12_dns.CHECK,
+    clu_17_pod_start.CHECK,
     clu_18_certificates.CHECK,
+    clu_19_deprecated.CHECK,
     gpu_01_layers.CHECK,
     gpu_02_operator.CHECK,
     gpu_03_versions.CHECK,
@@ -66,3 +77,5 @@ ALL: tuple[Check, ...] = (
     sec_02_anonymous.CHECK,
     sec_04_secrets_at_rest.CHECK,
 )
+
+STRESS: tuple[Check, ...] = ()
