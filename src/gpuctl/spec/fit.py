@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from gpuctl.spec.resolved import JupyterHub, Node, Profile, Resolved
+from gpuctl.spec.units import show_size
 from gpuctl.spec.versions import table
 
 GPU = "nvidia.com/gpu"
@@ -63,25 +65,37 @@ def candidates(spec: Resolved) -> tuple[Node, ...]:
     return spec.agents or spec.servers
 
 
-def obstacle(hub: JupyterHub, profile: Profile, node: Node) -> str:
-    """Why the node cannot run a notebook of this profile, in words; "" when it can."""
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a node cannot run a profile: the profile's field (in the order they are looked at), and words for both."""
+
+    field: str
+    wanted: str
+    has: str
+
+
+FIELDS = ("gpus", "slices", "cpus", "memory", "scratch")
+
+
+def obstacle(hub: JupyterHub, profile: Profile, node: Node) -> Obstacle | None:
+    """What first keeps a notebook of this profile from the node; None when it can run there."""
     gpus = node.gpus
     whole = gpus.count if gpus and not gpus.mig else 0
     if gpus and gpus.sharing == "time-slicing":
         # the device plugin refuses more: two slices may well be of one card
         whole = min(whole, 1)
     if profile.gpus > whole:
-        return f"{_count(profile.gpus, 'GPU')}, {node.name} gives a notebook {whole or 'none'}"
+        return Obstacle("gpus", _count(profile.gpus, "GPU"), f"{whole or 'none'} for a notebook")
     for name, number in profile.slices:
         if number > (have := slices(node).get(name, 0)):
-            return f"{_count(number, 'slice')} {name}, {node.name} has {have}"
+            return Obstacle("slices", f"{_count(number, 'MIG slice')} {name}", str(have or "none"))
     if profile.cpus and profile.cpus > node.cpus:
-        return f"{profile.cpus:g} CPUs, {node.name} has {node.cpus}"
+        return Obstacle("cpus", f"{profile.cpus:g} CPUs", str(node.cpus))
     if profile.memory and profile.memory >= node.memory:
-        return f"{profile.memory >> 30} GiB of memory, {node.name} has {node.memory >> 30} for itself too"
+        return Obstacle("memory", f"{show_size(profile.memory)} of memory", f"{show_size(node.memory)} in all")
     if hub.scratch and hub.scratch.size > (node.scratch or 0):
-        return f"{hub.scratch.size >> 30} GiB of scratch, {node.name} has {(node.scratch or 0) >> 30}"
-    return ""
+        return Obstacle("scratch", f"{show_size(hub.scratch.size)} of scratch", show_size(node.scratch or 0))
+    return None
 
 
 def _count(number: int, what: str) -> str:
