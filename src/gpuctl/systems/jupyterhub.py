@@ -96,7 +96,7 @@ class Hub:
         self._call("POST", f"/hub/api/users/{quote(user)}/server", {"profile": profile})
 
     def progress(self, user: str, deadline: Deadline) -> Iterator[str]:
-        """What the hub says while the server starts, to its end. GpuctlError when it says that it failed.
+        """What the hub says while the server starts, to its end, and "" now and then. GpuctlError when it failed.
 
         Its end is no proof: a server that was stopped meanwhile is announced as ready too; ``server`` knows.
         """
@@ -110,10 +110,9 @@ class Hub:
                     raise GpuctlError(f"the hub could not start it: {event.get('message', '')}", where=self.where)
                 if event.get("ready"):
                     return
-                if event.get("message"):
-                    yield str(event["message"])
                 if deadline.stop.is_set():
                     return
+                yield str(event.get("message") or "")
 
     def stop(self, user: str, deadline: Deadline) -> None:
         """Stop the server and wait until it is gone."""
@@ -189,7 +188,7 @@ class Kernel:
                     if (answer.get("parent_header") or {}).get("msg_id") != message:
                         continue
                     content = answer["content"]
-                    if answer["msg_type"] == "stream":
+                    if answer["msg_type"] == "stream" and content["name"] == "stdout":
                         said += content["text"]
                     elif answer["msg_type"] == "error":
                         failed = f"{content['ename']}: {content['evalue']}"

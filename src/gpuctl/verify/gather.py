@@ -22,7 +22,7 @@ from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
-from gpuctl.verify import probes
+from gpuctl.verify import applications, probes
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 
@@ -49,6 +49,8 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "kubernetes": _cluster,
         "probes": probes.observe,
         "gpus": _gpus,
+        "hub": applications.hub,
+        "notebooks": applications.notebooks,
     }
     # the adapters are made here, in one thread: they are cached on first use
     failed: dict[str, GpuctlError] = {}
@@ -57,6 +59,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         ("terraform", lambda: ctx.terraform),
         ("hosts", ctx.ssh.public_key),
         ("gpus", ctx.ssh.public_key),
+        ("notebooks", ctx.ssh.public_key),
     ):
         if need in wanted:
             try:
