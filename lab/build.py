@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import inspect
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from lab import images, oci
 from lab.paths import SOURCE, cache
@@ -220,7 +223,13 @@ def _coredns() -> Path:
 
 def _helm() -> Path:
     """The real Helm, for machines that have none."""
-    source, flags = SOURCE / "helm", f"-X helm.sh/helm/v3/internal/version.version={HELM}"
+    # what Helm's own build sets: the Kubernetes version that a chart is judged by while no cluster is asked
+    _, minor, _ = KUBERNETES.split(".")
+    capabilities = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+    flags = (
+        f"-X helm.sh/helm/v3/internal/version.version={HELM} -X {capabilities}Major=1 -X {capabilities}Minor={minor}"
+    )
+    source = SOURCE / "helm"
 
     def make(work: Path) -> None:
         _go_build(source, work / "helm", flags, "helm.sh/helm/v3/cmd/helm")
@@ -239,9 +248,20 @@ def _charts(helm: Path) -> Path:
     return _artifact("charts", _digest(source, helm), "1 second", make)
 
 
-def _gpu() -> Path:
-    source = SOURCE / "gpu"
-    return _artifact("gpu", _digest(source), "1 minute", lambda work: _go_build(source, work / "gpu")) / "gpu"
+def _in_cluster(name: str) -> Path:
+    """A program that runs in pods of the cluster."""
+    source = SOURCE / name
+    key = _digest(source, SOURCE / "incluster")
+    return _artifact(name, key, "1 minute", lambda work: _go_build(source, work / name)) / name
+
+
+def _fleet_objects(helm: Path) -> bytes | None:
+    """What Rancher installs of Fleet by itself, as a JSON list; None while the lab has no chart of it."""
+    chart = SOURCE / "charts/fleet"
+    if not chart.is_dir():
+        return None
+    text = run([helm, "template", "fleet", chart, "--namespace", "cattle-fleet-system", "--include-crds"], seconds=60)
+    return json.dumps([found for found in yaml.safe_load_all(text) if found]).encode()
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -348,14 +368,16 @@ def _airgap(coredns: Path) -> Path:
     return _artifact("images", key, "5 seconds", make) / "images.tar"
 
 
-def _registry(gpu: Path) -> Path:
+def _registry(gpu: Path, management: Path, helm: Path) -> Path:
     """Every other image, as the site's registry has them."""
-    busybox = _busybox()
+    busybox, fleet = _busybox(), _fleet_objects(helm)
 
     def make(work: Path) -> None:
-        oci.Layout(work).fill(images.nvidia(gpu.read_bytes(), busybox.read_bytes()))
+        built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
+        built += images.management(management.read_bytes(), fleet)
+        oci.Layout(work).fill(built)
 
-    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu)
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu, management, fleet)
     return _artifact("registry", key, "5 seconds", make)
 
 
@@ -376,5 +398,5 @@ def build() -> Artifacts:
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap, registry = _airgap(coredns), _registry(_gpu())
+        airgap, registry = _airgap(coredns), _registry(_in_cluster("gpu"), _in_cluster("management"), helm)
         return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

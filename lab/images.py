@@ -16,6 +16,10 @@ BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
 GPU_OPERATOR = "nvcr.io/nvidia/gpu-operator:v26.3.3"
 CUDA_SAMPLE = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
+CERT_MANAGER = "v1.21.2"
+NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
+NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
+RANCHER = "docker.io/rancher/rancher:v2.13.1"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -175,4 +179,23 @@ def nvidia(gpu: bytes, busybox: bytes) -> list[Image]:
             ("bin", "tmp", "usr", "usr/bin"),
             {**path, "Cmd": ["/cuda-samples/vectorAdd"]},
         ),
+    ]
+
+
+def management(program: bytes, fleet: bytes | None) -> list[Image]:
+    """cert-manager, the NFS provisioners and Rancher: the lab's one program under their names.
+
+    ``fleet``: the objects of Fleet's chart as a JSON list, which Rancher brings; None when the lab has no Fleet.
+    """
+
+    parts = ("controller", "cainjector", "webhook", "startupapicheck")
+    named = {f"quay.io/jetstack/cert-manager-{part}:{CERT_MANAGER}": f"cert-manager-{part}" for part in parts}
+    named |= {NFS_PLUGIN: "nfsplugin", NFS_SUBDIR: "nfs-subdir-external-provisioner", RANCHER: "rancher"}
+    # equal layers are one layer, for the registry and for the hosts
+    links = dict.fromkeys((*named.values(), "csi-provisioner"), "management")
+    files = {"management": program}
+    own = {RANCHER: {**files, "fleet.json": fleet}} if fleet is not None else {}
+    return [
+        Image(reference, own.get(reference, files), links, config={"Entrypoint": [f"/{name}"]})
+        for reference, name in named.items()
     ]

@@ -16,6 +16,8 @@ SIMULATED = (
     "Terraform provider bpg/proxmox (stand-in with the real one's schema)",
     "K3s (stand-in command over the real Kubernetes components, etcd and containerd)",
     "GPUs, their driver and the GPU Operator (stand-ins under the official names; CUDA runs on the CPU)",
+    "cert-manager and Rancher (stand-ins under the official names; certificates are real X.509, ACME issues nothing)",
+    "NFS (a folder that all hosts share, behind stand-ins of csi-driver-nfs and nfs-subdir-external-provisioner)",
     "cloud-init and guest agent (stand-ins)",
 )
 
