@@ -29,7 +29,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     measured = f"{len(problems)} deprecated APIs asked for"
     if lasting:
         measured += f", beside {', '.join(sorted(lasting))}"
-    hint = "the audit log names who asks (annotation k8s.io/deprecated); move it to the newer version"
+    hint = "move who asks to the newer version (the audit log names it); a server counts anew after its next restart"
     return over_some(problems, silent, measured, LIMIT, next=hint)
 
 
