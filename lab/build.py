@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import images
+from lab import images, oci
 from lab.paths import SOURCE, cache
 from lab.shell import LabError, run
 
@@ -75,6 +76,7 @@ class Artifacts:
     rootfs: Path
     apt: Path
     airgap: Path
+    registry: Path
     helm: Path
     charts: Path
     os_image: Path
@@ -269,7 +271,8 @@ def _rootfs() -> tuple[Path, Path]:
         (apt / "Packages").write_text(run(["apt-ftparchive", "packages", "."], cwd=apt, seconds=120), encoding="utf-8")
         _prepare_root(root, guest)
 
-    key = _digest(guest, SOURCE / "build.py", *GUEST_PACKAGES, *MIRROR_PACKAGES)
+    recipe = inspect.getsource(_rootfs) + inspect.getsource(_prepare_root)
+    key = _digest(guest, recipe, *GUEST_PACKAGES, *MIRROR_PACKAGES)
     folder = _artifact("hosts", key, "1 to 2 minutes", make)
     return folder / "rootfs", folder / "apt"
 
@@ -327,19 +330,33 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
-def _airgap(coredns: Path, gpu: Path) -> Path:
-    source = SOURCE / "pause"
-    busybox = Path(shutil.which("busybox") or "/bin/busybox")
+def _busybox() -> Path:
+    return Path(shutil.which("busybox") or "/bin/busybox")
+
+
+def _airgap(coredns: Path) -> Path:
+    """What K3s itself needs to start."""
+    source, busybox = SOURCE / "pause", _busybox()
 
     def make(work: Path) -> None:
         _go_build(source, work / "pause")
         built = images.packaged((work / "pause").read_bytes(), busybox.read_bytes(), coredns.read_bytes())
-        built += images.nvidia(gpu.read_bytes(), busybox.read_bytes())
         images.archive(work / "images.tar", built)
         (work / "pause").unlink()
 
-    key = _digest(source, SOURCE / "images.py", busybox, coredns, gpu)
+    key = _digest(source, SOURCE / "images.py", busybox, coredns)
     return _artifact("images", key, "5 seconds", make) / "images.tar"
+
+
+def _registry(gpu: Path) -> Path:
+    """Every other image, as the site's registry has them."""
+    busybox = _busybox()
+
+    def make(work: Path) -> None:
+        oci.Layout(work).fill(images.nvidia(gpu.read_bytes(), busybox.read_bytes()))
+
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu)
+    return _artifact("registry", key, "5 seconds", make)
 
 
 def _os_image() -> Path:
@@ -359,5 +376,5 @@ def build() -> Artifacts:
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap = _airgap(coredns, _gpu())
-        return Artifacts(k3s, coredns, rootfs, apt, airgap, helm, _charts(helm), _os_image())
+        airgap, registry = _airgap(coredns), _registry(_gpu())
+        return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

@@ -36,6 +36,7 @@ def content(instance: Instance, os_image_sha256: str, charts: Path, inventory: d
             "terraform_provider": str(instance.root / "providers"),
             "k3s": f"{MIRROR}/k3s",
             "charts": str(charts),
+            "registry": MIRROR,
             "apt": f"deb [trusted=yes] {MIRROR}/apt ./",
             "os_image": {"url": f"{MIRROR}/image/debian-12.qcow2", "checksum": f"sha256:{os_image_sha256}"},
         },

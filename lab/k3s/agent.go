@@ -143,6 +143,7 @@ func startContainerd(processes *children) {
 	path := agentDir + "/etc/containerd/config.toml"
 	must(os.MkdirAll(cniDir, 0o755), "making "+cniDir)
 	must(os.MkdirAll(filepath.Dir(containerdSocket), 0o711), "making the containerd folder")
+	writeRegistries()
 	writeFile(path, []byte(fmt.Sprintf(`version = 2
 root = "%[1]s/containerd"
 state = "/run/k3s/containerd"
@@ -155,9 +156,11 @@ state = "/run/k3s/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "%[3]s"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "%[4]s"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
-`+nvidiaRuntime(), agentDir, containerdSocket, cniDir)), 0o600)
+`+nvidiaRuntime(), agentDir, containerdSocket, cniDir, hostsDir)), 0o600)
 	processes.start("/usr/bin/containerd", "-c", path, "--log-level=warn")
 	until(time.Minute, "waiting for containerd", func() error {
 		_, err := run("ctr", "-a", containerdSocket, "version")

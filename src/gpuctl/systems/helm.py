@@ -36,7 +36,7 @@ HISTORY = 5
 class Installed:
     """The newest revision of a release. ``status`` as Helm's: deployed, failed, pending-install, ...
 
-    ``values`` are those given by its owner; ``labels`` those of its record.
+    ``values`` are those given by its owner; ``labels`` those of its record; ``app``: the version of what it installs.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Installed:
     values: Mapping[str, Any]
     manifest: str
     labels: Mapping[str, str]
+    app: str = ""
 
     @property
     def record(self) -> str:
@@ -230,6 +231,7 @@ def _parsed(secret: Mapping[str, Any]) -> Installed:
             body.get("config") or {},
             str(body["manifest"]),
             dict(metadata["labels"]),
+            str(chart.get("appVersion", "")),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise GpuctlError(

@@ -156,8 +156,60 @@ class Path:
 
 
 @dataclass(frozen=True)
+class Hub:
+    """JupyterHub as users reach it. ``error``: why it does not answer, "" when it does; ``took`` seconds to answer.
+
+    ``version`` as it says itself; ``chart`` and ``app`` (the JupyterHub it brings) of its release, "" when unknown.
+    ``namespace``: labels; ``pods`` of the namespace, raw.
+    """
+
+    error: str
+    version: str
+    took: float
+    chart: str
+    app: str
+    namespace: Mapping[str, str]
+    pods: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a notebook computes with. ``cards`` (or MIG slices) that it sees; ``library`` "": none that knows GPUs.
+
+    ``devices`` that the library uses; ``correct``: every matrix product was right.
+    """
+
+    cards: int
+    library: str
+    devices: int
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook of one profile, started for the check. Seconds; a field that was not measured is None.
+
+    ``held``: who has what it waits for, "" when nobody; ``error``: why it did not start or work, "" when it did.
+    ``kept``: a file was there again after a restart. ``scratch`` and ``disk``: bytes per second that the notebook and
+    its host write to the scratch disk. ``reached``: of ``targets``, those that it could connect to.
+    """
+
+    node: str = ""
+    ready: float | None = None
+    held: str = ""
+    error: str = ""
+    compute: Compute | None = None
+    kept: bool | None = None
+    scratch: float | None = None
+    disk: float | None = None
+    targets: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+    released: float | None = None
+
+
+@dataclass(frozen=True)
 class Facts:
-    """``now``: seconds since the epoch. Hosts, probes, paths and starts by node name.
+    """``now``: seconds since the epoch. Hosts, probes, paths and starts by node name, notebooks by profile.
 
     ``modes`` of the workspace's private files; ``starts``: seconds until each of some new pods was Ready.
     """
@@ -173,6 +225,8 @@ class Facts:
     paths: Mapping[str, Path | GpuctlError] | GpuctlError | None = None
     starts: Mapping[str, tuple[float, ...] | GpuctlError] | GpuctlError | None = None
     stress: Mapping[str, Stress | GpuctlError] | GpuctlError | None = None
+    hub: Hub | GpuctlError | None = None
+    notebooks: Mapping[str, Notebook] | GpuctlError | None = None
 
     # what a judge reads: it is only called when the source is there
 
@@ -195,6 +249,17 @@ class Facts:
     def card_hosts(self) -> dict[str, CardHost]:
         """The hosts with GPUs that could be looked at."""
         return {name: host for name, host in self.cards.hosts.items() if not isinstance(host, GpuctlError)}
+
+    @property
+    def reached_hub(self) -> Hub:
+        assert isinstance(self.hub, Hub)
+        return self.hub
+
+    @property
+    def spawned(self) -> Mapping[str, Notebook]:
+        """Notebooks by profile."""
+        assert self.notebooks is not None and not isinstance(self.notebooks, GpuctlError)
+        return self.notebooks
 
     @property
     def drift(self) -> tuple[str, ...]:

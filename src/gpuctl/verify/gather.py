@@ -23,7 +23,7 @@ from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
-from gpuctl.verify import paths, probes, starts
+from gpuctl.verify import applications, paths, probes, starts
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 from gpuctl.verify.stress import gather as stress
@@ -54,6 +54,8 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "kubernetes": _cluster,
         "probes": probes.observe,
         "gpus": _gpus,
+        "hub": applications.hub,
+        "notebooks": applications.notebooks,
     }
     # the adapters are made here, in one thread: they are cached on first use
     failed: dict[str, GpuctlError] = {}
@@ -62,6 +64,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         ("terraform", lambda: ctx.terraform),
         ("hosts", ctx.ssh.public_key),
         ("gpus", ctx.ssh.public_key),
+        ("notebooks", ctx.ssh.public_key),
     ):
         if need in wanted:
             try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,18 +17,21 @@ from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.load import load
 from gpuctl.spec.resolved import Resolved
 from gpuctl.systems.proxmox import PciMapping, Vm
-from gpuctl.verify.base import GROUPS, Measurement
+from gpuctl.verify.base import GROUPS, SLOW, Measurement
 from gpuctl.verify.checks import ALL, STRESS
 from gpuctl.verify.facts import (
     Clock,
     Cluster,
+    Compute,
     Endpoint,
     EtcdMember,
     Facts,
     Gpus,
     Host,
+    Hub,
     Hypervisor,
     Interface,
+    Notebook,
     Probe,
     Snapshot,
 )
@@ -37,9 +41,26 @@ from gpuctl.verify.stress import COPY_TESTS, Run, Stress, tools
 
 NOW = 1_800_000_000.0
 GONE = GpuctlError("wk-gpu1 cannot be reached")
-_loaded = load(Path(__file__).parents[3] / "examples/homelab.yaml").resolved
-assert _loaded
-SPEC: Resolved = _loaded
+NOTEBOOKS = """
+jupyterhub:
+  hostname: hub.example
+  auth: {kind: dummy, i_know_that_anybody_can_log_in: true, allow_all: true}
+  scratch: {size: 50GiB}
+"""
+
+
+def spec() -> Resolved:
+    """The example with notebooks."""
+    text = (Path(__file__).parents[3] / "examples/homelab.yaml").read_text(encoding="utf-8")
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "cluster.yaml")
+        file.write_text(text + NOTEBOOKS, encoding="utf-8")
+        resolved = load(file).resolved
+    assert resolved
+    return resolved
+
+
+SPEC = spec()
 SERVERS = [node.name for node in SPEC.servers]
 
 
@@ -104,6 +125,8 @@ def healthy() -> Facts:
         paths={node.name: way(node.name) for node in SPEC.nodes},
         starts={node.name: (0.9, 1.1) for node in SPEC.nodes},
         stress={node.name: stress(node.name) for node in SPEC.agents},
+        hub=healthy_hub(),
+        notebooks=healthy_notebooks(),
     )
 
 
@@ -160,6 +183,51 @@ def with_diagnosis(test: str, status: str) -> Facts:
     worse = tools.Diagnosis(test, "1", status, "too slow")
     changed = tuple(worse if (d.test, d.gpu) == (test, "1") else d for d in diagnoses)
     return with_stress("wk-gpu2", diagnoses=changed)
+
+
+def user_pod(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "jupyter-alice"}, "spec": {"containers": [{"name": "notebook"}], **spec}}
+
+
+def healthy_hub() -> Hub:
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    return Hub("", "5.4.2", 0.1, "4.4.0", "5.4.2", labels, (user_pod(volumes=[{"name": "home"}]),))
+
+
+def healthy_notebooks() -> dict[str, Notebook]:
+    targets = ("hub", "Kubernetes API", "cloud metadata")
+    plain = Compute(0, "", 0, True)
+    first = Notebook(
+        "wk-gpu1", 4.0, compute=plain, kept=True, scratch=9e8, disk=1e9, targets=targets, reached=("hub",), released=3.0
+    )
+    cards = {"gpu-1": 1, "gpu-2": 2}
+    return {
+        "cpu": first,
+        **{
+            name: Notebook("wk-gpu1", 8.0, compute=Compute(count, "PyTorch 2.9.0", count, True), released=4.0)
+            for name, count in cards.items()
+        },
+    }
+
+
+def with_hub(**changed: Any) -> Facts:
+    return replace(healthy(), hub=replace(healthy_hub(), **changed))
+
+
+def with_notebook(profile: str, **changed: Any) -> Facts:
+    notebooks = healthy_notebooks()
+    return replace(healthy(), notebooks={**notebooks, profile: replace(notebooks[profile], **changed)})
+
+
+def held(profile: str) -> Facts:
+    """It never started, since others have the cards."""
+    waiting = Notebook(held="cards are held by jupyterhub/jupyter-alice")
+    return replace(healthy(), notebooks={**healthy_notebooks(), profile: waiting})
+
+
+def broken(profile: str) -> Facts:
+    failed = Notebook(error="the notebook does not start: ImagePullBackOff")
+    return replace(healthy(), notebooks={**healthy_notebooks(), profile: failed})
 
 
 def card(uuid: str) -> Card:
@@ -483,12 +551,42 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     ("GPU-20", "fail", lambda: with_diagnosis("software", "fail"), "wk-gpu2 GPU 1 software: too slow"),
     ("GPU-20", "unknown", lambda: without_stress("wk-gpu2"), "held by jupyter/alice"),
     ("MGT-05", "fail", lambda: with_cluster(releases={"a/b": "pending-upgrade"}), "a/b: pending-upgrade"),
+    ("APP-01", "fail", lambda: with_hub(error="hub.example does not answer"), "hub.example does not answer"),
+    ("APP-01", "fail", lambda: with_hub(took=6.0), "answers after 6.0 s"),
+    ("APP-01", "fail", lambda: with_hub(chart="4.3.0"), "chart: 4.3.0 instead of 4.4.0"),
+    ("APP-01", "fail", lambda: with_hub(version="5.3.0"), "JupyterHub 5.3.0 runs, the chart brings 5.4.2"),
+    ("APP-02", "fail", lambda: broken("cpu"), "cpu: the notebook does not start: ImagePullBackOff"),
+    ("APP-02", "fail", lambda: with_notebook("gpu-2", ready=301.0), "gpu-2: after 301 s"),
+    ("APP-02", "unknown", lambda: held("gpu-2"), "gpu-2: cards are held by jupyterhub/jupyter-alice"),
+    ("APP-03", "fail", lambda: with_notebook("gpu-2", compute=Compute(1, "", 0, True)), "gpu-2: sees 1 of 2"),
+    ("APP-03", "fail", lambda: with_notebook("gpu-2", compute=Compute(2, "PyTorch 2", 1, True)), "uses 1 of 2"),
+    ("APP-03", "fail", lambda: with_notebook("gpu-1", compute=Compute(1, "PyTorch 2", 1, False)), "wrong matrix"),
+    ("APP-03", "unknown", lambda: held("gpu-2"), "gpu-2: cards are held by"),
+    ("APP-03", "unknown", lambda: broken("gpu-1"), "gpu-1: the notebook does not start"),
+    ("APP-04", "fail", lambda: with_notebook("cpu", kept=False), "gone or changed after a restart"),
+    ("APP-04", "unknown", lambda: broken("cpu"), "cpu: the notebook does not start"),
+    ("APP-05", "fail", lambda: with_notebook("cpu", scratch=7e8), "wk-gpu1: only 70%"),
+    ("APP-05", "unknown", lambda: broken("cpu"), "cpu: the notebook does not start"),
+    ("APP-06", "fail", lambda: with_notebook("cpu", reached=("hub", "Kubernetes API")), "cpu: reaches Kubernetes API"),
+    ("APP-06", "unknown", lambda: with_notebook("cpu", reached=()), "does not reach the hub either"),
+    ("APP-06", "unknown", lambda: broken("cpu"), "cpu: the notebook does not start"),
+    ("APP-07", "fail", lambda: with_notebook("gpu-1", released=61.0), "gpu-1: after 61 s"),
+    ("APP-07", "unknown", lambda: held("gpu-1"), "cards are held by"),
     ("SEC-01", "fail", lambda: replace(healthy(), modes={"kubeconfig": 0o640}), "kubeconfig: mode 0640"),
     ("SEC-01", "fail", lambda: with_host("cp1", modes={"/t": 0o644}), "cp1:/t: mode 0644"),
     ("SEC-01", "unknown", lambda: without_host("wk-gpu1"), "cannot be reached"),
     ("SEC-02", "fail", lambda: with_cluster(anonymous={"/api": 200}), "/api: answers 200"),
     ("SEC-04", "fail", lambda: with_snapshot(plain=1), "1 readable Secrets"),
     ("SEC-04", "unknown", lambda: with_snapshot(encrypted=0), "hold no Secret"),
+    ("SEC-05", "fail", lambda: with_hub(namespace={}), "Pod Security enforces nothing"),
+    ("SEC-05", "fail", lambda: with_hub(pods=(user_pod(volumes=[{"hostPath": {}}]),)), "jupyter-alice: hostPath"),
+    ("SEC-05", "fail", lambda: with_hub(pods=(user_pod(hostNetwork=True),)), "jupyter-alice: hostNetwork"),
+    (
+        "SEC-05",
+        "fail",
+        lambda: with_hub(pods=(user_pod(containers=[{"name": "notebook", "securityContext": {"privileged": True}}]),)),
+        "notebook is privileged",
+    ),
 ]
 
 
@@ -541,13 +639,13 @@ def test_ids_are_unique_and_in_order_of_the_groups() -> None:
 def test_quick_leaves_out_just_what_starts_pods_and_says_so() -> None:
     left_out = {check.id: why for check, why in Choice(quick=True).checks().items() if why}
     assert set(left_out.values()) == {"left out by --quick"}
-    assert left_out.keys() == {check.id for check in ALL if {"probes", "paths", "starts"} & set(check.needs)}
+    assert left_out.keys() == {check.id for check in ALL if SLOW & set(check.needs)}
     assert "CLU-01" not in left_out
 
 
 def test_ids_and_groups_choose_and_skip() -> None:
     chosen = Choice(only=("clu-01", "SECURITY"), skip=("sec-02",)).checks()
-    assert [check.id for check, why in chosen.items() if not why] == ["CLU-01", "SEC-01", "SEC-04"]
+    assert [check.id for check, why in chosen.items() if not why] == ["CLU-01", "SEC-01", "SEC-04", "SEC-05"]
     assert [(check.id, why) for check, why in chosen.items() if why] == [("SEC-02", "left out by --skip")]
     with pytest.raises(GpuctlError, match="no check or group 'nope'"):
         Choice(only=("nope",)).checks()
@@ -586,3 +684,24 @@ def test_four_cards_are_held_against_a_floor() -> None:
         run = Run((0, 1, 2, 3), True, tools.Reduction(bus, 0))
         facts = with_stress("wk-gpu2", pairs=pairs, runs=(run,), baseline=None)
         assert judge(check, spec, facts).outcome == outcome
+
+
+def test_a_notebook_without_a_gpu_library_says_so() -> None:
+    facts = with_notebook("gpu-2", compute=Compute(2, "", 0, True))
+    assert verdict("APP-03", facts).outcome == "pass"
+    assert "without a GPU library" in verdict("APP-03", facts).measured
+
+
+def test_a_spec_without_a_hub_skips_its_checks() -> None:
+    bare = replace(SPEC, jupyterhub=None)
+    found = {check.id for check in ALL if judge(check, bare, healthy()).outcome == "skipped"}
+    assert found == {*(f"APP-0{number}" for number in range(1, 8)), "SEC-05"}
+
+
+def test_checks_that_a_broken_profile_leaves_unknown_are_folded_under_it() -> None:
+    facts = broken("cpu")
+    causes = {verdict(id, facts).cause for id in ("APP-02", "APP-04", "APP-05", "APP-06")}
+    assert causes == {"notebooks cpu do not work"}
+    silent = GpuctlError("hub.example does not answer", cause="refused")
+    down = replace(with_hub(error="hub.example does not answer (refused)"), notebooks=silent)
+    assert len({verdict(check.id, down).cause for check in ALL if check.group == "applications"}) == 1

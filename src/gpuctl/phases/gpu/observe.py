@@ -140,6 +140,11 @@ def _proof(text: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def mig_state(node: Node, offer: Offer) -> str:
+    """What the MIG manager says of the node's layout; "" where none is asked for."""
+    return offer.labels.get(gpu.MIG_STATE, "pending") if node.gpus and node.gpus.mig else ""
+
+
 def layer(node: Node, host: Host, offer: Offer | None, wanted: Mapping[str, int]) -> str:
     """At which layer the counts first disagree with the spec, in words; "" when they agree."""
     count = node.gpus.count if node.gpus else 0
@@ -155,6 +160,9 @@ def layer(node: Node, host: Host, offer: Offer | None, wanted: Mapping[str, int]
         return "runtime: K3s' containerd does not know the NVIDIA runtime (it looks for it at its start)"
     if offer is None:
         return "node: it is not in the cluster"
+    if mig_state(node, offer) not in ("", "success"):
+        layout = node.gpus.mig if node.gpus else ""
+        return f"MIG: cutting the cards to {layout} is {mig_state(node, offer)}"
     have = {name: offer.allocatable.get(name, 0) for name in wanted}
     if have != dict(wanted):
         pairs = ", ".join(f"{name} {have[name]} of {number}" for name, number in wanted.items())

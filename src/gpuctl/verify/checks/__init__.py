@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from gpuctl.verify.base import Check
 from gpuctl.verify.checks import (
+    app_01_hub,
+    app_02_spawn,
+    app_03_gpus,
+    app_04_home,
+    app_05_scratch,
+    app_06_isolation,
+    app_07_release,
     clu_01_nodes,
     clu_02_version,
     clu_03_etcd,
@@ -50,6 +57,7 @@ from gpuctl.verify.checks import (
     sec_01_private_files,
     sec_02_anonymous,
     sec_04_secrets_at_rest,
+    sec_05_user_pods,
 )
 
 ALL: tuple[Check, ...] = (
@@ -83,9 +91,17 @@ ALL: tuple[Check, ...] = (
     gpu_21_exporter.CHECK,
     gpu_22_labels.CHECK,
     mgt_05_releases.CHECK,
+    app_01_hub.CHECK,
+    app_02_spawn.CHECK,
+    app_03_gpus.CHECK,
+    app_04_home.CHECK,
+    app_05_scratch.CHECK,
+    app_06_isolation.CHECK,
+    app_07_release.CHECK,
     sec_01_private_files.CHECK,
     sec_02_anonymous.CHECK,
     sec_04_secrets_at_rest.CHECK,
+    sec_05_user_pods.CHECK,
 )
 
 STRESS: tuple[Check, ...] = (
