@@ -48,6 +48,7 @@ GUEST_PACKAGES = [
     "iputils-ping",
     "iputils-arping",
     "iptables",
+    "ipset",
     "nftables",
     "containerd",
     "runc",
