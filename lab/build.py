@@ -51,6 +51,7 @@ GUEST_PACKAGES = [
     "iputils-ping",
     "iputils-arping",
     "iptables",
+    "ipset",
     "nftables",
     "containerd",
     "runc",
