@@ -35,6 +35,7 @@ MACHINE_PACKAGES = {
     "ssh": "openssh-client",
     "mkfs.ext4": "e2fsprogs",
     "iptables": "iptables",
+    "git": "git",
 }
 GUEST_PACKAGES = [
     "systemd",
@@ -242,6 +243,11 @@ def _gpu() -> Path:
     return _artifact("gpu", _digest(source), "1 minute", lambda work: _go_build(source, work / "gpu")) / "gpu"
 
 
+def _fleet() -> Path:
+    source = SOURCE / "fleet"
+    return _artifact("fleet", _digest(source), "2 minutes", lambda work: _go_build(source, work / "fleet")) / "fleet"
+
+
 def _rootfs() -> tuple[Path, Path]:
     """The hosts' root file system and the package mirror, made together: the mirror is what the root lacks."""
     guest = SOURCE / "guest"
@@ -327,7 +333,7 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
-def _airgap(coredns: Path, gpu: Path) -> Path:
+def _airgap(coredns: Path, gpu: Path, fleet: Path) -> Path:
     source = SOURCE / "pause"
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
 
@@ -335,10 +341,11 @@ def _airgap(coredns: Path, gpu: Path) -> Path:
         _go_build(source, work / "pause")
         built = images.packaged((work / "pause").read_bytes(), busybox.read_bytes(), coredns.read_bytes())
         built += images.nvidia(gpu.read_bytes(), busybox.read_bytes())
+        built += images.fleet(fleet.read_bytes())
         images.archive(work / "images.tar", built)
         (work / "pause").unlink()
 
-    key = _digest(source, SOURCE / "images.py", busybox, coredns, gpu)
+    key = _digest(source, SOURCE / "images.py", busybox, coredns, gpu, fleet)
     return _artifact("images", key, "5 seconds", make) / "images.tar"
 
 
@@ -359,5 +366,5 @@ def build() -> Artifacts:
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap = _airgap(coredns, _gpu())
+        airgap = _airgap(coredns, _gpu(), _fleet())
         return Artifacts(k3s, coredns, rootfs, apt, airgap, helm, _charts(helm), _os_image())

@@ -15,6 +15,7 @@ BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
 GPU_OPERATOR = "nvcr.io/nvidia/gpu-operator:v26.3.3"
 CUDA_SAMPLE = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
+FLEET = "docker.io/rancher/fleet:v0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -165,3 +166,8 @@ def nvidia(gpu: bytes, busybox: bytes) -> list[Image]:
             {**path, "Cmd": ["/cuda-samples/vectorAdd"]},
         ),
     ]
+
+
+def fleet(program: bytes) -> list[Image]:
+    """Fleet's controller and agent in one."""
+    return [Image(FLEET, {"fleet": program}, folders=("tmp",), config={"Entrypoint": ["/fleet"]})]

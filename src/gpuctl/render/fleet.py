@@ -20,17 +20,21 @@ HEADER = "# Written by gpuctl from cluster.yaml. What is changed here is shown, 
 
 @dataclass(frozen=True)
 class Bundle:
-    """``keep``: what it installed stays when it goes, for users' data hangs on it. ``after``: it waits for these."""
+    """``keep``: what it installed stays when it goes, for users' data hangs on it. ``after``: it waits for these.
+
+    ``only_fleet``: where Fleet does not install it, nobody does.
+    """
 
     release: Callable[[Resolved], Release | None]
     keep: bool = False
     after: tuple[str, ...] = ()
+    only_fleet: bool = False
 
 
 BUNDLES: Mapping[str, Bundle] = {
     "gpu-operator": Bundle(gpu.release, keep=True),
-    "monitoring": Bundle(hooks.monitoring),
-    "tests": Bundle(hooks.tests),
+    "monitoring": Bundle(hooks.monitoring, only_fleet=True),
+    "tests": Bundle(hooks.tests, only_fleet=True),
 }
 
 
