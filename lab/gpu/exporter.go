@@ -88,9 +88,14 @@ func runFeatureDiscovery([]string) {
 		}
 		major, rest, _ := strings.Cut(driverVersion, ".")
 		minor, _, _ := strings.Cut(rest, ".")
+		product, count := cards[0].Product, len(cards)
+		if slices := cards[0].Slices; len(slices) > 0 && os.Getenv("MIG_STRATEGY") == "single" {
+			product, count = product+"-MIG-"+slices[0].Profile, len(slices)*len(cards)
+		}
 		return labelNode(map[string]any{
-			"nvidia.com/gpu.product":              cards[0].Product,
-			"nvidia.com/gpu.count":                fmt.Sprint(len(cards)),
+			"nvidia.com/gpu.product":              product,
+			"nvidia.com/gpu.count":                fmt.Sprint(count),
+			"nvidia.com/mig.strategy":             os.Getenv("MIG_STRATEGY"),
 			"nvidia.com/gpu.memory":               fmt.Sprint(cards[0].MemoryMiB),
 			"nvidia.com/gpu.family":               "ampere",
 			"nvidia.com/cuda.driver-version.full": driverVersion,
@@ -100,6 +105,3 @@ func runFeatureDiscovery([]string) {
 		})
 	})
 }
-
-// runMigManager refuses: the lab's cards cannot be partitioned yet.
-func runMigManager([]string) { fatal("MIG: not part of the rehearsal lab") }

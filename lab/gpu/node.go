@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,14 +144,18 @@ type Sharing struct {
 
 type devicePlugin struct {
 	plugin.UnimplementedDevicePluginServer
+	// what is offered: the resource's own name, and how it is shared
+	resource string
 	replicas int
 	failMany bool
 }
 
+const plugins = "/var/lib/kubelet/device-plugins/"
+
 func runDevicePlugin([]string) {
 	waitFor("toolkit-ready")
-	server := &devicePlugin{replicas: 1}
-	name := "nvidia.com/gpu"
+	shared := devicePlugin{replicas: 1}
+	suffix := ""
 	// the node's label names the entry; without one the default that the operator passes
 	chosen := chosenConfiguration()
 	if chosen != "" {
@@ -158,47 +164,78 @@ func runDevicePlugin([]string) {
 		var config Sharing
 		must(yaml.UnmarshalStrict(text, &config), "the sharing configuration "+chosen)
 		for _, resource := range config.Sharing.TimeSlicing.Resources {
-			if resource.Name != name {
+			if resource.Name != "nvidia.com/gpu" {
 				fatal("time-slicing of %s: not part of the rehearsal lab", resource.Name)
 			}
-			server.replicas = resource.Replicas
+			shared.replicas = resource.Replicas
 		}
-		server.failMany = config.Sharing.TimeSlicing.FailRequestsGreaterThanOne
+		shared.failMany = config.Sharing.TimeSlicing.FailRequestsGreaterThanOne
 		if config.Sharing.TimeSlicing.RenameByDefault {
-			name += ".shared"
+			suffix = ".shared"
 		}
 	}
-	const folder, socket = "/var/lib/kubelet/device-plugins/", "lab-gpu.sock"
-	_ = os.Remove(folder + socket)
-	listener, err := net.Listen("unix", folder+socket)
-	must(err, "listening")
-	service := grpc.NewServer()
-	plugin.RegisterDevicePluginServer(service, server)
-	go func() { must(service.Serve(listener), "serving") }()
-	register := func() error {
-		connection, err := grpc.NewClient("unix://"+folder+"kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			return err
-		}
-		defer connection.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_, err = plugin.NewRegistrationClient(connection).Register(ctx, &plugin.RegisterRequest{
-			Version: plugin.Version, Endpoint: socket, ResourceName: name})
-		return err
+	cards, err := driverSees()
+	must(err, "asking the driver")
+	offered := offer(cards)
+	sockets := []string{}
+	for _, name := range slices.Sorted(maps.Keys(offered)) {
+		server := shared
+		server.resource = name
+		socket := "lab-" + strings.ReplaceAll(strings.TrimPrefix(name, "nvidia.com/"), ".", "-") + ".sock"
+		server.serve(socket, name+suffix)
+		sockets = append(sockets, socket)
 	}
-	must(register(), "registering with the kubelet")
-	logf("registered %s", name)
 	// a restarted kubelet empties the folder: end, and be started again
 	for {
 		time.Sleep(time.Second)
-		if _, err := os.Stat(folder + socket); err != nil {
-			fatal("the kubelet was restarted")
+		for _, socket := range sockets {
+			if _, err := os.Stat(plugins + socket); err != nil {
+				fatal("the kubelet was restarted")
+			}
 		}
 		if now := chosenConfiguration(); now != chosen {
 			fatal("the node chose the configuration %q", now)
 		}
+		if cards, err := driverSees(); err == nil && !sameKeys(offer(cards), offered) {
+			fatal("the cards were cut anew")
+		}
 	}
+}
+
+func offer(cards []Card) map[string][]string { return resources(cards, os.Getenv("MIG_STRATEGY")) }
+
+func sameKeys(a, b map[string][]string) bool {
+	if len(b) == 0 {
+		return len(a) == 0
+	}
+	for name := range a {
+		if _, known := b[name]; !known {
+			return false
+		}
+		// a card that is gone keeps its slots unhealthy; one that is cut has others
+		if len(a[name]) > len(b[name]) || strings.HasPrefix(a[name][0], "MIG-") != strings.HasPrefix(b[name][0], "MIG-") {
+			return false
+		}
+	}
+	return true
+}
+
+func (server *devicePlugin) serve(socket, name string) {
+	_ = os.Remove(plugins + socket)
+	listener, err := net.Listen("unix", plugins+socket)
+	must(err, "listening")
+	service := grpc.NewServer()
+	plugin.RegisterDevicePluginServer(service, server)
+	go func() { must(service.Serve(listener), "serving") }()
+	connection, err := grpc.NewClient("unix://"+plugins+"kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(err, "reaching the kubelet")
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err = plugin.NewRegistrationClient(connection).Register(ctx, &plugin.RegisterRequest{
+		Version: plugin.Version, Endpoint: socket, ResourceName: name})
+	must(err, "registering with the kubelet")
+	logf("registered %s", name)
 }
 
 func chosenConfiguration() string {
@@ -222,12 +259,14 @@ func (server *devicePlugin) devices() []*plugin.Device {
 		if !card.Healthy {
 			health = plugin.Unhealthy
 		}
-		for replica := range server.replicas {
-			id := card.UUID
-			if server.replicas > 1 {
-				id = fmt.Sprintf("%s::%d", card.UUID, replica)
+		for _, uuid := range offer([]Card{card})[server.resource] {
+			for replica := range server.replicas {
+				id := uuid
+				if server.replicas > 1 {
+					id = fmt.Sprintf("%s::%d", uuid, replica)
+				}
+				devices = append(devices, &plugin.Device{ID: id, Health: health})
 			}
-			devices = append(devices, &plugin.Device{ID: id, Health: health})
 		}
 	}
 	return devices

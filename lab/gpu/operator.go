@@ -32,6 +32,9 @@ type Policy struct {
 		Driver, DCGMExporter, MigManager struct {
 			Enabled bool `json:"enabled"`
 		}
+		Mig struct {
+			Strategy string `json:"strategy"`
+		} `json:"mig"`
 		DevicePlugin struct {
 			Config struct {
 				Name    string `json:"name"`
@@ -63,13 +66,10 @@ func reconcile() error {
 		return fmt.Errorf("%d ClusterPolicies instead of one", len(found.Items))
 	}
 	policy := found.Items[0]
-	if policy.Spec.MigManager.Enabled {
-		logf("the lab's cards cannot be partitioned")
-	}
 	if !policy.Spec.Driver.Enabled || !policy.Spec.Toolkit.Enabled {
 		return errors.New("a preinstalled driver or toolkit: not part of the rehearsal lab")
 	}
-	if err := labelNodes(); err != nil {
+	if err := labelNodes(policy.Spec.MigManager.Enabled); err != nil {
 		return err
 	}
 	runtime := object{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "nvidia",
@@ -84,6 +84,7 @@ func reconcile() error {
 		{"nvidia-operator-validator", "operator-validator", "nvidia-validator", nil, true, true},
 		{"nvidia-device-plugin-daemonset", "device-plugin", "nvidia-device-plugin", nil, true, true},
 		{"gpu-feature-discovery", "gpu-feature-discovery", "gpu-feature-discovery", nil, true, true},
+		{"nvidia-mig-manager", "mig-manager", "nvidia-mig-manager", nil, true, policy.Spec.MigManager.Enabled},
 		{"nvidia-dcgm-exporter", "dcgm-exporter", "dcgm-exporter", nil, true, policy.Spec.DCGMExporter.Enabled},
 	} {
 		path := "/apis/apps/v1/namespaces/" + namespace + "/daemonsets/" + part.name
@@ -130,7 +131,7 @@ func apply(path string, wanted object) error {
 }
 
 // labelNodes marks the nodes that node-feature-discovery found NVIDIA cards on, and takes the marks off the others.
-func labelNodes() error {
+func labelNodes(cutting bool) error {
 	var nodes struct {
 		Items []struct {
 			Metadata struct {
@@ -151,6 +152,14 @@ func labelNodes() error {
 			for name := range wanted {
 				wanted[name] = "true"
 			}
+		}
+		if cutting && len(wanted) > 0 && wanted["nvidia.com/gpu.present"] == "true" {
+			wanted["nvidia.com/gpu.deploy.mig-manager"] = "true"
+			if node.Metadata.Labels[migConfig] == "" {
+				wanted[migConfig] = uncut
+			}
+		} else {
+			wanted["nvidia.com/gpu.deploy.mig-manager"] = nil
 		}
 		changed := object{}
 		for name, value := range wanted {
@@ -183,6 +192,7 @@ func daemonSet(part operand, policy Policy) object {
 			"env": []any{
 				object{"name": "NODE_NAME", "valueFrom": object{"fieldRef": object{"fieldPath": "spec.nodeName"}}},
 				object{"name": "DEFAULT_CONFIG", "value": policy.Spec.DevicePlugin.Config.Default},
+				object{"name": "MIG_STRATEGY", "value": policy.Spec.Mig.Strategy},
 			},
 			"volumeMounts": []any{
 				object{"name": "host", "mountPath": "/host", "mountPropagation": "HostToContainer"},

@@ -18,6 +18,9 @@ func runSmi(arguments []string) {
 		case argument == "-L":
 			for index, card := range cards {
 				fmt.Printf("GPU %d: %s (UUID: %s)\n", index, card.Name, card.UUID)
+				for number, slice := range card.Slices {
+					fmt.Printf("  MIG %-12sDevice %2d: (UUID: %s)\n", slice.Profile, number, slice.UUID)
+				}
 			}
 			return
 		case strings.HasPrefix(argument, "--query-gpu="):
@@ -58,7 +61,7 @@ func (card Card) field(name string, index int) (string, bool) {
 		"pci.bus_id":                           "0000" + strings.ToUpper(card.PCI),
 		"memory.total":                         fmt.Sprint(card.MemoryMiB),
 		"persistence_mode":                     map[bool]string{true: "Enabled", false: "Disabled"}[card.Persistence],
-		"mig.mode.current":                     "Disabled",
+		"mig.mode.current":                     map[bool]string{true: "Enabled", false: "Disabled"}[len(card.Slices) > 0],
 		"ecc.errors.uncorrected.volatile.sram": fmt.Sprint(card.Uncorrectable),
 	}[name]
 	return value, known

@@ -151,6 +151,30 @@ def test_time_slicing_comes_and_goes(small: Lab) -> None:
     small.gpuctl("plan", "--detailed-exitcode", code=0)
 
 
+def test_cards_are_cut_by_mig_and_made_whole_again(small: Lab) -> None:
+    small.inside(9011, f"k3s kubectl apply -f - <<'END'\n{HOLDER}\nEND")
+    eventually(small, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
+    small.edit("count: 2}", "count: 2, sharing: mig, mig: all-balanced}")
+    refused = small.gpuctl("plan", code=1).stderr
+    assert "cannot be cut anew" in refused
+    assert "default/alice" in refused
+    kubectl(small, "delete pod alice")
+    assert "nvidia.com/mig.config=all-balanced" in small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    small.gpuctl("gpu", "--yes")
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+    slices = kubectl(small, "get node wk1 -o 'jsonpath={.status.allocatable}'")
+    for resource in ('"nvidia.com/mig-1g.10gb":"4"', '"nvidia.com/mig-2g.20gb":"2"', '"nvidia.com/mig-3g.40gb":"2"'):
+        assert resource in slices
+    assert {said["outcome"] for said in outcomes(small, "gpu", code=0).values()} == {"pass"}
+    small.edit("all-balanced}", "all-1g.10gb}")
+    small.gpuctl("gpu", "--yes")
+    assert kubectl(small, ALLOCATABLE) == "14"
+    small.edit(", sharing: mig, mig: all-1g.10gb}", "}")
+    small.gpuctl("gpu", "--yes")
+    assert kubectl(small, ALLOCATABLE) == "2"
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
 def test_what_a_killed_helm_left_is_taken_up_by_the_next_run(small: Lab) -> None:
     """Its record is written as Helm writes it before it touches the first object."""
     record = json.loads(kubectl(small, "-n gpu-operator get secret -l owner=helm,status=deployed -o json"))["items"][0]

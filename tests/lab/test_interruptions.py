@@ -58,6 +58,14 @@ def test_the_same_command_goes_on_after_all_that(small: Lab) -> None:
     assert small.verify_json()["summary"] == {"pass": len(ALL), "fail": 0, "unknown": 0, "skipped": 0}
 
 
+def test_a_restart_that_a_killed_run_owes_is_made_up_for(small: Lab) -> None:
+    """A host keeps the list of files whose readers have not been restarted: a run that is killed leaves it behind."""
+    small.inside(9011, "echo /etc/keepalived/keepalived.conf > /run/gpuctl.pending")
+    assert "keepalived.service restarted" in small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    small.gpuctl("bootstrap", "--yes")
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
 def test_the_plain_tools_take_what_was_generated(small: Lab) -> None:
     terraform = small.workspace / "terraform"
     environment = {**small.environment(), "TF_CLI_CONFIG_FILE": str(terraform / "cli.tfrc")}

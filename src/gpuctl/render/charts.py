@@ -45,3 +45,11 @@ def toleration(taint: Taint) -> dict[str, str]:
     """What lets a pod onto a node with this taint."""
     matched = {"operator": "Equal", "value": taint.value} if taint.value else {"operator": "Exists"}
     return {"key": taint.key, "effect": taint.effect, **matched}
+
+
+def quantity(size: int) -> str:
+    """Bytes as Kubernetes writes them: ``10Gi``."""
+    for power, unit in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")):
+        if size % (1 << power) == 0:
+            return f"{size >> power}{unit}"
+    return str(size)

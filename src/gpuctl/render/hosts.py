@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 import yaml
@@ -169,9 +170,11 @@ def prepare(resolved: Resolved, node: Node, interface: str, macs: Sequence[str])
             "want_images": bool(mirrors.k3s),
         },
         "units": units,
-        "vip": {"address": str(resolved.network.api_vip), "interface": interface, "ours": list(macs)}
-        if server
-        else None,
+        "vips": [
+            {"address": str(address), "setting": f"network.{name}", "interface": interface, "ours": list(macs)}
+            for name, address in vips(resolved).items()
+            if server
+        ],
     }
 
 
@@ -231,9 +234,20 @@ def config(resolved: Resolved, node: Node, interface: str, *, founding: bool) ->
     }
 
 
-def keepalived(resolved: Resolved, node: Node, interface: str) -> str:
-    """Unicast VRRP between the servers; the address goes where the local API answers."""
+def vips(resolved: Resolved) -> dict[str, IPv4Address]:
+    """The addresses that move between the servers, by their setting."""
     network = resolved.network
+    ingress = {"ingress_vip": network.ingress_vip} if network.ingress_vip else {}
+    return {"api_vip": network.api_vip, **ingress}
+
+
+def keepalived(resolved: Resolved, node: Node, interface: str) -> str:
+    """Unicast VRRP between the servers; the addresses go together, to where the local API answers.
+
+    Any node takes what comes in for the ingress: kube-proxy brings it to the controller's pods.
+    """
+    network = resolved.network
+    addresses = "".join(f"    {vip}/{network.cidr.prefixlen} dev {interface}\n" for vip in vips(resolved).values())
     peers = "".join(f"    {peer.address}\n" for peer in resolved.servers if peer.name != node.name)
     unicast = f"  unicast_src_ip {node.address}\n  unicast_peer {{\n{peers}  }}\n" if peers else ""
     return (
@@ -241,7 +255,7 @@ def keepalived(resolved: Resolved, node: Node, interface: str) -> str:
         f'vrrp_script api {{\n  script "{CHECK}"\n  interval 2\n  timeout 4\n  fall 2\n  rise 1\n}}\n'
         f"vrrp_instance api {{\n  state BACKUP\n  nopreempt\n  interface {interface}\n"
         f"  virtual_router_id {network.vrrp_router_id}\n  priority 100\n  advert_int 1\n{unicast}"
-        f"  virtual_ipaddress {{\n    {network.api_vip}/{network.cidr.prefixlen} dev {interface}\n  }}\n"
+        f"  virtual_ipaddress {{\n{addresses}  }}\n"
         "  track_script {\n    api\n  }\n}\n"
     )
 

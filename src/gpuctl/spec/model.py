@@ -404,7 +404,10 @@ class JupyterHub(Part):
     image: str = Field(
         "quay.io/jupyter/scipy-notebook:2025-10-20", description="Notebook image of profiles that name none."
     )
-    profiles: list[Profile] = Field(default_factory=list, description="What users can choose.")
+    profiles: list[Profile] = Field(
+        default_factory=list,
+        description="What users can choose, the default first (default: no GPU, then what the nodes' cards allow).",
+    )
     home: Home = Field(default_factory=Home, description="Users' homes.")
     scratch: HubScratch | None = Field(None, description="A volume on the node's scratch disk for each notebook.")
     shm: Size = Field(1 << 30, description="/dev/shm of a notebook, which PyTorch's loaders share; counts as memory.")

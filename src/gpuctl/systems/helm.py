@@ -39,8 +39,8 @@ HISTORY = 5
 class Installed:
     """The newest revision of a release. ``status`` as Helm's: deployed, failed, pending-install, ...
 
-    ``values`` are those given by its owner; ``labels`` those of its record. ``bundle``: the bundle of Fleet that it
-    belongs to, "" for none; ``kept``: whether Fleet leaves its objects when that bundle goes.
+    ``values`` are those given by its owner; ``labels`` those of its record; ``app``: the version of what it installs.
+    ``bundle``: the bundle of Fleet that it belongs to, "" for none; ``kept``: Fleet leaves its objects when that goes.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Installed:
     values: Mapping[str, Any]
     manifest: str
     labels: Mapping[str, str]
+    app: str = ""
     bundle: str = ""
     kept: bool = False
 
@@ -251,6 +252,7 @@ def _parsed(secret: Mapping[str, Any]) -> Installed:
             body.get("config") or {},
             str(body["manifest"]),
             dict(metadata["labels"]),
+            str(chart.get("appVersion", "")),
             str(marks.get(BUNDLE_MARK, "")),
             marks.get(KEEP_MARK) == "true",
         )

@@ -25,6 +25,7 @@ options:
   seconds: {description: How long the call may take., type: int, default: 600}
 """
 APT_SOURCE = "/etc/apt/sources.list.d/gpuctl.list"
+PENDING = Path("/run/gpuctl.pending")
 FORMATTING = Path("/var/lib/gpuctl/formatting-scratch")
 
 
@@ -34,7 +35,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     desired: dict[str, Any] = module.params["desired"]
-    state = State(module.check_mode, time.monotonic() + module.params["seconds"])
+    state = State(module.check_mode, time.monotonic() + module.params["seconds"], PENDING)
     try:
         refuse_other_host(desired["node"])
         with alone(state):
@@ -50,7 +51,8 @@ def main() -> None:
             if desired["scratch"]:
                 scratch(state, **desired["scratch"])
             fetch(state, **desired["k3s"])
-            services(state, desired["units"], desired["vip"])
+            services(state, desired["units"], desired["vips"])
+            state.settled()
     except Refused as refused:
         module.fail_json(changes=state.changes, **refused.result)
     module.exit_json(changed=bool(state.changes), changes=state.changes, diff=state.diffs)
@@ -158,7 +160,7 @@ def scratch(state: State, device: str, label: str) -> None:
         FORMATTING.unlink()
 
 
-def services(state: State, wanted: Sequence[Mapping[str, Any]], vip: Mapping[str, Any] | None) -> None:
+def services(state: State, wanted: Sequence[Mapping[str, Any]], vips: Sequence[Mapping[str, Any]]) -> None:
     """Enable and start units; restart or reload those whose files changed, or whose ``proof`` command fails."""
     if any(path.startswith("/etc/systemd/system/") for path in state.touched) and not state.check:
         state.run(["systemctl", "daemon-reload"])
@@ -170,25 +172,28 @@ def services(state: State, wanted: Sequence[Mapping[str, Any]], vip: Mapping[str
             state.run(["systemctl", "enable", name])
         proven = not unit["proof"] or state.attempt(unit["proof"]).returncode == 0
         if facts["ActiveState"] != "active" or not proven:
-            if vip and name == "keepalived.service":
-                refuse_stranger(vip)
+            if name == "keepalived.service":
+                refuse_strangers(vips)
             if state.note(f"{name} started"):
                 state.run(["systemctl", "restart", name], seconds=120)
         elif state.touched & set(unit["files"]):
             verb = unit["verb"]
+            if name == "keepalived.service":
+                refuse_strangers(vips)
             if state.note(f"{name} {verb}ed"):
                 state.run(["systemctl", verb, name], seconds=120)
 
 
-def refuse_stranger(vip: Mapping[str, Any]) -> None:
-    """Before keepalived starts: an address that somebody else answers for must not be taken."""
-    holder = who_has(vip["address"], vip["interface"])
-    if holder and holder not in vip["ours"]:
-        raise Refused(
-            f"the API address {vip['address']} is used by a stranger ({holder})",
-            cause=f"a machine with the MAC address {holder}, none of this cluster's servers, answers for it",
-            next="free the address, or choose another network.api_vip",
-        )
+def refuse_strangers(vips: Sequence[Mapping[str, Any]]) -> None:
+    """Before keepalived takes addresses: one that somebody else answers for must not be taken."""
+    for vip in vips:
+        holder = who_has(vip["address"], vip["interface"])
+        if holder and holder not in vip["ours"]:
+            raise Refused(
+                f"the address {vip['address']} ({vip['setting']}) is used by a stranger ({holder})",
+                cause=f"a machine with the MAC address {holder}, none of this cluster's servers, answers for it",
+                next=f"free the address, or choose another {vip['setting']}",
+            )
 
 
 if __name__ == "__main__":

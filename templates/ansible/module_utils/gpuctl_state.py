@@ -27,14 +27,30 @@ class Refused(Exception):
 
 
 class State:
-    """The host as it is being changed, or in check mode only compared."""
+    """The host as it is being changed, or in check mode only compared.
 
-    def __init__(self, check: bool, deadline: float) -> None:
+    ``touched``: files whose readers have not been restarted yet. With ``pending`` they are kept in that file, so that
+    a run that ends between writing and restarting leaves the restart to the next one; a reboot settles them too.
+    """
+
+    def __init__(self, check: bool, deadline: float, pending: Path | None = None) -> None:
         self.check = check
         self.deadline = deadline
         self.changes: list[str] = []
         self.diffs: list[dict[str, str]] = []
-        self.touched: set[str] = set()
+        self._pending = pending
+        self.touched: set[str] = set(pending.read_text().splitlines()) if pending and pending.exists() else set()
+
+    def touch(self, path: str) -> None:
+        """The file is about to differ from what its readers have read."""
+        self.touched.add(path)
+        if self._pending and not self.check:
+            write(self._pending, "".join(f"{name}\n" for name in sorted(self.touched)), 0o600)
+
+    def settled(self) -> None:
+        """Everything that reads the touched files was restarted."""
+        if self._pending and not self.check:
+            self._pending.unlink(missing_ok=True)
 
     @property
     def left(self) -> float:
@@ -89,13 +105,13 @@ class State:
             status, before = None, None
         if before == content and status is not None:
             if status.st_mode & 0o7777 != mode or status.st_uid or status.st_gid:
-                self.touched.add(path)
+                self.touch(path)
                 if self.note(f"mode of {path}", f"{status.st_mode & 0o7777:04o}\n", f"{mode:04o}\n", path):
                     os.chown(path, 0, 0)
                     target.chmod(mode)
                 return True
             return False
-        self.touched.add(path)
+        self.touch(path)
         if self.note(path, SECRET_LINE.sub(r"\1 ...", before or ""), SECRET_LINE.sub(r"\1 ...", content)):
             write(target, content, mode)
         return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpuctl.context import Context
+from gpuctl.render.fleet import BUNDLES
 from gpuctl.run.errors import GpuctlError
+from gpuctl.spec.resolved import GitOps
 
 API = "/apis/fleet.cattle.io/v1alpha1"
 NAMESPACE, SYSTEM = "fleet-local", "cattle-fleet-system"
@@ -78,16 +80,24 @@ def following(repo: Mapping[str, Any], head: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def applied(repo: Mapping[str, Any], bundles: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What of the GitRepo's bundles is not in the cluster as it should be; [] when all is."""
+def applied(repo: Mapping[str, Any], bundles: Iterable[Mapping[str, Any]], later: Collection[str] = ()) -> list[str]:
+    """What of the GitRepo's bundles is not in the cluster as it should be; [] when all is.
+
+    ``later``: bundles that may still be on their way; what is counted over all bundles says nothing then.
+    """
     status = repo.get("status") or {}
-    found = []
+    found, coming = [], False
     for bundle in sorted(bundles, key=lambda item: str(item["metadata"]["name"])):
-        ready = conditions(bundle).get("Ready")
-        if ready is None or ready["status"] != "True":
-            state = ((bundle.get("status") or {}).get("display") or {}).get("state") or "pending"
-            said = (ready or {}).get("message") or "nothing said yet"
-            found.append(f"bundle {bundle['metadata']['name']}: {state}: {said}")
+        ready, name = conditions(bundle).get("Ready"), str(bundle["metadata"]["name"])
+        if ready is not None and ready["status"] == "True":
+            continue
+        state = _state(bundle) or "pending"
+        if name in later and state != "ErrApplied":
+            coming = True
+        else:
+            found.append(f"bundle {name}: {state}: {(ready or {}).get('message') or 'nothing said yet'}")
+    if coming:
+        return found
     summary = status.get("summary") or {}
     found += [f"{summary[name]} {name}" for name in COUNTS if summary.get(name)]
     ready, wanted = status.get("readyClusters", 0), status.get("desiredReadyClusters", 0)
@@ -99,11 +109,16 @@ def applied(repo: Mapping[str, Any], bundles: Iterable[Mapping[str, Any]]) -> li
     return found
 
 
-def problems(seen: Seen, name: str, head: str) -> list[str]:
-    """Everything that keeps the repository from being in the cluster."""
+def problems(seen: Seen, gitops: GitOps, head: str) -> list[str]:
+    """Everything that keeps the repository from being in the cluster, as far as this phase brings it there."""
     if seen.repo is None:
         return ["there is no GitRepo"]
-    return following(seen.repo, head) or applied(seen.repo, seen.ours(name).values())
+    later = [gitops.bundle_name(name) for name, bundle in BUNDLES.items() if bundle.later]
+    return following(seen.repo, head) or applied(seen.repo, seen.ours(gitops.name).values(), later)
+
+
+def _state(bundle: Mapping[str, Any]) -> str:
+    return str(((bundle.get("status") or {}).get("display") or {}).get("state") or "")
 
 
 def controllers(ctx: Context) -> list[str]:
@@ -134,14 +149,14 @@ def await_fleet(ctx: Context, phase: str) -> None:
     deadline.check(where=f"namespace {SYSTEM}", next=f"kubectl -n {SYSTEM} get pods,events; is Rancher up?")
 
 
-def await_sync(ctx: Context, phase: str, name: str, wanted: Sequence[str] = ()) -> None:
+def await_sync(ctx: Context, phase: str, gitops: GitOps, wanted: Sequence[str] = ()) -> None:
     """Until the remote's head is in the cluster, with the bundles of these names. GpuctlError says what keeps it."""
     deadline = ctx.deadline(SYNC_SECONDS, "waiting for Fleet to take the repository over")
-    seen, found = observe(ctx), [""]
+    name, seen, found = gitops.name, observe(ctx), [""]
     head, since, before = ctx.git.remote_head(), time.monotonic(), [""]
     for _ in deadline.ticks(2.0):
         seen = observe(ctx)
-        found = problems(seen, name, head)
+        found = problems(seen, gitops, head)
         found += [f"bundle {bundle}: not there yet" for bundle in wanted if bundle not in seen.ours(name)]
         if not found:
             return
@@ -165,5 +180,5 @@ def await_sync(ctx: Context, phase: str, name: str, wanted: Sequence[str] = ()) 
 def _is_last_word(seen: Seen, name: str) -> bool:
     """Whether it says that something failed, instead of nothing or that it is at work."""
     stalled = conditions(seen.repo).get("Stalled") if seen.repo else None
-    states = {((item.get("status") or {}).get("display") or {}).get("state") for item in seen.ours(name).values()}
+    states = {_state(bundle) for bundle in seen.ours(name).values()}
     return bool(stalled and stalled["status"] == "True") or "ErrApplied" in states

@@ -69,7 +69,7 @@ def steps(
         made.append(push_step(ctx, proposal))
     made += _repository(ctx, gitops, seen)
     bringing = [gitops.bundle_name(name) for name in names if name not in proposal.theirs]
-    if not made and not (found := live.problems(seen, gitops.name, proposal.head)):
+    if not made and not (found := live.problems(seen, gitops, proposal.head)):
         return []
     if not made:
         change = Change(f"gitrepo/{gitops.name}", "update", f"comes into sync: {found[0]}")
@@ -115,7 +115,7 @@ def _then(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
 
 
 def _sync(ctx: Context, gitops: GitOps, names: Collection[str] = ()) -> None:
-    live.await_sync(ctx, PHASE, gitops.name, tuple(names))
+    live.await_sync(ctx, PHASE, gitops, tuple(names))
     ctx.say("target", "in sync with the repository", phase=PHASE, target=f"gitrepo/{gitops.name}")
 
 
