@@ -48,6 +48,9 @@ func releaseName(deployment *BundleDeployment) string {
 // deploy installs or upgrades the bundle's release; Helm's own refusals are its errors.
 func (f *Fleet) deploy(ctx context.Context, deployment *BundleDeployment, bundle *Bundle) error {
 	options := deployment.Spec.Options
+	if options.Helm == nil {
+		return fmt.Errorf("bundle %s: only charts are part of the rehearsal lab", bundle.Name)
+	}
 	files, err := contents(bundle.Spec.Resources)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gpuctl.run import children
@@ -115,32 +116,24 @@ class Git:
 
     def tree(self, head: str, folders: Iterable[str], files: Mapping[str, bytes]) -> str:
         """The tree of ``head`` ("": empty) where below these folders there are these files and no others."""
-        index = self._root / "index"
-        index.unlink(missing_ok=True)
-        self._local("read-tree", *([head] if head else ["--empty"]), index=index)
         gone = [path for folder in folders for path in (self.files(head, folder) if head else {}) if path not in files]
-        entries = [f"0 {'0' * 40}\t{path}" for path in gone]
-        entries += [f"100644 {blob}\t{path}" for path, blob in self._blobs(files).items()]
-        self._local(
-            "update-index",
-            "--replace",
-            "-z",
-            "--index-info",
-            index=index,
-            stdin="".join(f"{line}\0" for line in entries),
-        )
-        return self._local("write-tree", index=index).strip()
+        self._prepare()
+        # a folder of its own: another gpuctl may be planning at the same time, and a killed one leaves locks
+        with TemporaryDirectory(dir=self._root) as scratch:
+            index = Path(scratch, "index")
+            entries = [f"0 {'0' * 40}\t{path}" for path in gone]
+            entries += [f"100644 {blob}\t{path}" for path, blob in self._blobs(files, Path(scratch)).items()]
+            self._local("read-tree", *([head] if head else ["--empty"]), index=index)
+            listed = "".join(f"{line}\0" for line in entries)
+            self._local("update-index", "--replace", "-z", "--index-info", index=index, stdin=listed)
+            return self._local("write-tree", index=index).strip()
 
-    def _blobs(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        folder = self._root / "blobs"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        names = [folder / str(number) for number in range(len(files))]
+    def _blobs(self, files: Mapping[str, bytes], scratch: Path) -> dict[str, str]:
+        names = [scratch / str(number) for number in range(len(files))]
         for name, data in zip(names, files.values(), strict=True):
             name.write_bytes(data)
         listed = "".join(f"{name}\n" for name in names)
         ids = self._local("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).split()
-        shutil.rmtree(folder)
         return dict(zip(files, ids, strict=True))
 
     def difference(self, head: str, tree: str, *paths: str) -> str:

@@ -250,7 +250,7 @@ def _parsed(secret: Mapping[str, Any]) -> Installed:
             str(chart["name"]),
             str(chart["version"]),
             body.get("config") or {},
-            str(body["manifest"]),
+            str(body.get("manifest", "")),  # left out when the chart made nothing
             dict(metadata["labels"]),
             str(chart.get("appVersion", "")),
             str(marks.get(BUNDLE_MARK, "")),

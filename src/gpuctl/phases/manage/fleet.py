@@ -18,7 +18,7 @@ REPO_LABEL = "fleet.cattle.io/repo-name"
 COUNTS = ("errApplied", "waitApplied", "outOfSync", "modified", "notReady", "pending")
 SYNC_SECONDS = 600.0
 # Fleet tries again by itself: what it says must last before it counts as its last word
-LAST_WORD_SECONDS = 90.0
+LAST_WORD_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ def conditions(item: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(c["type"]): c for c in (item.get("status") or {}).get("conditions") or ()}
 
 
+def ready(item: Mapping[str, Any]) -> bool:
+    """Whether it says so itself."""
+    return str(conditions(item).get("Ready", {}).get("status")) == "True"
+
+
 def following(repo: Mapping[str, Any], head: str) -> list[str]:
     """Why the GitRepo does not stand for this commit of the remote; [] when it does."""
     status = repo.get("status") or {}
@@ -88,24 +93,23 @@ def applied(repo: Mapping[str, Any], bundles: Iterable[Mapping[str, Any]], later
     status = repo.get("status") or {}
     found, coming = [], False
     for bundle in sorted(bundles, key=lambda item: str(item["metadata"]["name"])):
-        ready, name = conditions(bundle).get("Ready"), str(bundle["metadata"]["name"])
-        if ready is not None and ready["status"] == "True":
+        name, state = str(bundle["metadata"]["name"]), _state(bundle) or "pending"
+        if ready(bundle):
             continue
-        state = _state(bundle) or "pending"
         if name in later and state != "ErrApplied":
             coming = True
         else:
-            found.append(f"bundle {name}: {state}: {(ready or {}).get('message') or 'nothing said yet'}")
+            said = conditions(bundle).get("Ready", {}).get("message")
+            found.append(f"bundle {name}: {state}: {said or 'nothing said yet'}")
     if coming:
         return found
     summary = status.get("summary") or {}
     found += [f"{summary[name]} {name}" for name in COUNTS if summary.get(name)]
-    ready, wanted = status.get("readyClusters", 0), status.get("desiredReadyClusters", 0)
-    if not wanted or ready != wanted:
-        found.append(f"{ready} of {wanted} clusters ready")
-    state = conditions(repo).get("Ready")
-    if not found and (state is None or state["status"] != "True"):
-        found.append(f"not Ready: {(state or {}).get('message') or 'nothing said yet'}")
+    done, wanted = status.get("readyClusters", 0), status.get("desiredReadyClusters", 0)
+    if not wanted or done != wanted:
+        found.append(f"{done} of {wanted} clusters ready")
+    if not found and not ready(repo):
+        found.append(f"not Ready: {conditions(repo).get('Ready', {}).get('message') or 'nothing said yet'}")
     return found
 
 
@@ -163,7 +167,7 @@ def await_sync(ctx: Context, phase: str, gitops: GitOps, wanted: Sequence[str] =
         if found != before:
             before, since = found, time.monotonic()
             ctx.say("progress", f"Fleet: {found[0]}", phase=phase, target=f"gitrepo/{name}")
-        elif time.monotonic() - since > LAST_WORD_SECONDS and _is_last_word(seen, name):
+        elif time.monotonic() - since > LAST_WORD_SECONDS and (_failed(seen, name) or controllers(ctx)):
             break
         # somebody may push meanwhile
         head = ctx.git.remote_head()
@@ -177,7 +181,7 @@ def await_sync(ctx: Context, phase: str, gitops: GitOps, wanted: Sequence[str] =
     )
 
 
-def _is_last_word(seen: Seen, name: str) -> bool:
+def _failed(seen: Seen, name: str) -> bool:
     """Whether it says that something failed, instead of nothing or that it is at work."""
     stalled = conditions(seen.repo).get("Stalled") if seen.repo else None
     states = {_state(bundle) for bundle in seen.ours(name).values()}
