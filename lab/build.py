@@ -39,6 +39,7 @@ MACHINE_PACKAGES = {
     "ssh": "openssh-client",
     "mkfs.ext4": "e2fsprogs",
     "iptables": "iptables",
+    "git": "git",
 }
 GUEST_PACKAGES = [
     "systemd",
@@ -256,13 +257,16 @@ def _in_cluster(name: str) -> Path:
     return _artifact(name, key, "1 minute", lambda work: _go_build(source, work / name)) / name
 
 
-def _fleet_objects(helm: Path) -> bytes | None:
-    """What Rancher installs of Fleet by itself, as a JSON list; None while the lab has no chart of it."""
+def _fleet_objects(helm: Path) -> bytes:
+    """What Rancher installs of Fleet by itself, as a JSON list."""
     chart = SOURCE / "charts/fleet"
-    if not chart.is_dir():
-        return None
     text = run([helm, "template", "fleet", chart, "--namespace", "cattle-fleet-system", "--include-crds"], seconds=60)
     return json.dumps([found for found in yaml.safe_load_all(text) if found]).encode()
+
+
+def _fleet() -> Path:
+    source = SOURCE / "fleet"
+    return _artifact("fleet", _digest(source), "2 minutes", lambda work: _go_build(source, work / "fleet")) / "fleet"
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -369,16 +373,17 @@ def _airgap(coredns: Path) -> Path:
     return _artifact("images", key, "5 seconds", make) / "images.tar"
 
 
-def _registry(gpu: Path, management: Path, helm: Path) -> Path:
+def _registry(gpu: Path, management: Path, fleet: Path, helm: Path) -> Path:
     """Every other image, as the site's registry has them."""
-    busybox, fleet = _busybox(), _fleet_objects(helm)
+    busybox, brought = _busybox(), _fleet_objects(helm)
 
     def make(work: Path) -> None:
         built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
-        built += images.management(management.read_bytes(), fleet)
+        built += images.management(management.read_bytes(), brought)
+        built += images.fleet(fleet.read_bytes())
         oci.Layout(work).fill(built)
 
-    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu, management, fleet)
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu, management, fleet, brought)
     return _artifact("registry", key, "5 seconds", make)
 
 
@@ -399,5 +404,5 @@ def build() -> Artifacts:
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap, registry = _airgap(coredns), _registry(_in_cluster("gpu"), _in_cluster("management"), helm)
+        airgap, registry = _airgap(coredns), _registry(_in_cluster("gpu"), _in_cluster("management"), _fleet(), helm)
         return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

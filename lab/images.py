@@ -20,6 +20,7 @@ CERT_MANAGER = "v1.21.2"
 NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
 NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
 RANCHER = "docker.io/rancher/rancher:v2.13.1"
+FLEET = "docker.io/rancher/fleet:v0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -182,10 +183,10 @@ def nvidia(gpu: bytes, busybox: bytes) -> list[Image]:
     ]
 
 
-def management(program: bytes, fleet: bytes | None) -> list[Image]:
+def management(program: bytes, fleet: bytes) -> list[Image]:
     """cert-manager, the NFS provisioners and Rancher: the lab's one program under their names.
 
-    ``fleet``: the objects of Fleet's chart as a JSON list, which Rancher brings; None when the lab has no Fleet.
+    ``fleet``: the objects of Fleet's chart as a JSON list, which Rancher brings.
     """
 
     parts = ("controller", "cainjector", "webhook", "startupapicheck")
@@ -194,8 +195,13 @@ def management(program: bytes, fleet: bytes | None) -> list[Image]:
     # equal layers are one layer, for the registry and for the hosts
     links = dict.fromkeys((*named.values(), "csi-provisioner"), "management")
     files = {"management": program}
-    own = {RANCHER: {**files, "fleet.json": fleet}} if fleet is not None else {}
+    own = {RANCHER: {**files, "fleet.json": fleet}}
     return [
         Image(reference, own.get(reference, files), links, config={"Entrypoint": [f"/{name}"]})
         for reference, name in named.items()
     ]
+
+
+def fleet(program: bytes) -> list[Image]:
+    """Fleet's controller and agent in one."""
+    return [Image(FLEET, {"fleet": program}, folders=("tmp",), config={"Entrypoint": ["/fleet"]})]

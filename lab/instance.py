@@ -190,4 +190,7 @@ def environment(instance: Instance) -> dict[str, str]:
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     # what the machine is configured with for the internet must not leak into an air-gapped site
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-    return {**kept, "PATH": f"{folder}:{path}", "GPUCTL_LAB": instance.name}
+    found = {**kept, "PATH": f"{folder}:{path}", "GPUCTL_LAB": instance.name}
+    if instance.git_password.exists():
+        found["GIT_PASSWORD"] = instance.git_password.read_text(encoding="utf-8").strip()
+    return found

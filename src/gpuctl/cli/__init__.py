@@ -13,6 +13,7 @@ from gpuctl.cli import (
     apply,
     destroy,
     explain,
+    gitops,
     kubeconfig,
     phase,
     plan,
@@ -45,6 +46,7 @@ app.command("provision")(phase.provision)
 app.command("bootstrap")(phase.bootstrap)
 app.command("gpu")(phase.gpu)
 app.command("jupyter")(phase.jupyter)
+app.add_typer(gitops.app, name="gitops")
 app.command("verify")(verify.command)
 app.command("status")(status.command)
 app.command("kubeconfig")(kubeconfig.command)

@@ -42,6 +42,15 @@ def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Ste
     installed = ctx.helm.installed().get(f"{namespace}/{name}")
     if installed is None and wanted is None:
         return None
+    if installed is not None and installed.bundle:
+        if wanted is None:
+            return None
+        raise GpuctlError(
+            f"the Helm release {name} belongs to Fleet's bundle {installed.bundle}",
+            where=f"namespace {namespace}, chart {installed.chart} {installed.version}",
+            cause="a release has one owner; two would undo each other's work",
+            next="gpuctl gitops adopt BUNDLE gives it back to gpuctl; or list it in management.gitops.bundles again",
+        )
     if installed is not None and installed.labels.get(OWNER) != ctx.workspace.cluster_id:
         if wanted is None:
             return None

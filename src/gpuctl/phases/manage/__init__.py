@@ -1,0 +1,1 @@
+"""manage: what the cluster is managed with."""
