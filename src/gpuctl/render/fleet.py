@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gpuctl.render import gpu, hooks
+from gpuctl.render import gpu, hooks, storage
 from gpuctl.render.charts import Release
 from gpuctl.spec.resolved import Resolved
 
@@ -28,6 +28,7 @@ class Bundle:
 
 
 BUNDLES: Mapping[str, Bundle] = {
+    "storageclasses": Bundle(storage.classes, keep=True),
     "gpu-operator": Bundle(gpu.release, keep=True),
     "monitoring": Bundle(hooks.monitoring),
     "tests": Bundle(hooks.tests),
