@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gpuctl.render import gpu, hooks, jupyterhub, policies
+from gpuctl.render import gpu, hooks, jupyterhub, policies, storage
 from gpuctl.render.charts import Release
 from gpuctl.spec.resolved import Resolved
 
@@ -33,6 +33,7 @@ class Bundle:
 
 
 BUNDLES: Mapping[str, Bundle] = {
+    "storageclasses": Bundle(storage.classes, keep=True),
     "policies": Bundle(policies.release),
     "jupyterhub": Bundle(jupyterhub.release, keep=True, after=("storageclasses", "policies"), later=True),
     "gpu-operator": Bundle(gpu.release, keep=True),
