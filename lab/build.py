@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import inspect
+import json
 import os
 import shutil
 import sys
@@ -13,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import images
+import yaml
+
+from lab import images, oci
 from lab.paths import SOURCE, cache
 from lab.shell import LabError, run
 
@@ -48,6 +52,7 @@ GUEST_PACKAGES = [
     "iputils-ping",
     "iputils-arping",
     "iptables",
+    "ipset",
     "nftables",
     "containerd",
     "runc",
@@ -76,6 +81,7 @@ class Artifacts:
     rootfs: Path
     apt: Path
     airgap: Path
+    registry: Path
     helm: Path
     charts: Path
     os_image: Path
@@ -219,7 +225,13 @@ def _coredns() -> Path:
 
 def _helm() -> Path:
     """The real Helm, for machines that have none."""
-    source, flags = SOURCE / "helm", f"-X helm.sh/helm/v3/internal/version.version={HELM}"
+    # what Helm's own build sets: the Kubernetes version that a chart is judged by while no cluster is asked
+    _, minor, _ = KUBERNETES.split(".")
+    capabilities = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+    flags = (
+        f"-X helm.sh/helm/v3/internal/version.version={HELM} -X {capabilities}Major=1 -X {capabilities}Minor={minor}"
+    )
+    source = SOURCE / "helm"
 
     def make(work: Path) -> None:
         _go_build(source, work / "helm", flags, "helm.sh/helm/v3/cmd/helm")
@@ -238,14 +250,18 @@ def _charts(helm: Path) -> Path:
     return _artifact("charts", _digest(source, helm), "1 second", make)
 
 
-def _gpu() -> Path:
-    source = SOURCE / "gpu"
-    return _artifact("gpu", _digest(source), "1 minute", lambda work: _go_build(source, work / "gpu")) / "gpu"
+def _in_cluster(name: str) -> Path:
+    """A program that runs in pods of the cluster."""
+    source = SOURCE / name
+    key = _digest(source, SOURCE / "incluster")
+    return _artifact(name, key, "1 minute", lambda work: _go_build(source, work / name)) / name
 
 
-def _fleet() -> Path:
-    source = SOURCE / "fleet"
-    return _artifact("fleet", _digest(source), "2 minutes", lambda work: _go_build(source, work / "fleet")) / "fleet"
+def _fleet_objects(helm: Path) -> bytes:
+    """What Rancher installs of Fleet by itself, as a JSON list."""
+    chart = SOURCE / "charts/fleet"
+    text = run([helm, "template", "fleet", chart, "--namespace", "cattle-fleet-system", "--include-crds"], seconds=60)
+    return json.dumps([found for found in yaml.safe_load_all(text) if found]).encode()
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -275,7 +291,8 @@ def _rootfs() -> tuple[Path, Path]:
         (apt / "Packages").write_text(run(["apt-ftparchive", "packages", "."], cwd=apt, seconds=120), encoding="utf-8")
         _prepare_root(root, guest)
 
-    key = _digest(guest, SOURCE / "build.py", *GUEST_PACKAGES, *MIRROR_PACKAGES)
+    recipe = inspect.getsource(_rootfs) + inspect.getsource(_prepare_root)
+    key = _digest(guest, recipe, *GUEST_PACKAGES, *MIRROR_PACKAGES)
     folder = _artifact("hosts", key, "1 to 2 minutes", make)
     return folder / "rootfs", folder / "apt"
 
@@ -333,20 +350,36 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
-def _airgap(coredns: Path, gpu: Path, fleet: Path) -> Path:
-    source = SOURCE / "pause"
-    busybox = Path(shutil.which("busybox") or "/bin/busybox")
+def _busybox() -> Path:
+    return Path(shutil.which("busybox") or "/bin/busybox")
+
+
+def _airgap(coredns: Path) -> Path:
+    """What K3s itself needs to start."""
+    source, busybox = SOURCE / "pause", _busybox()
 
     def make(work: Path) -> None:
         _go_build(source, work / "pause")
         built = images.packaged((work / "pause").read_bytes(), busybox.read_bytes(), coredns.read_bytes())
-        built += images.nvidia(gpu.read_bytes(), busybox.read_bytes())
-        built += images.fleet(fleet.read_bytes())
         images.archive(work / "images.tar", built)
         (work / "pause").unlink()
 
-    key = _digest(source, SOURCE / "images.py", busybox, coredns, gpu, fleet)
+    key = _digest(source, SOURCE / "images.py", busybox, coredns)
     return _artifact("images", key, "5 seconds", make) / "images.tar"
+
+
+def _registry(gpu: Path, management: Path, fleet: Path, helm: Path) -> Path:
+    """Every other image, as the site's registry has them."""
+    busybox, objects = _busybox(), _fleet_objects(helm)
+
+    def make(work: Path) -> None:
+        built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
+        built += images.management(management.read_bytes(), objects)
+        built += images.fleet(fleet.read_bytes())
+        oci.Layout(work).fill(built)
+
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu, management, fleet, objects)
+    return _artifact("registry", key, "5 seconds", make)
 
 
 def _os_image() -> Path:
@@ -366,5 +399,6 @@ def build() -> Artifacts:
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap = _airgap(coredns, _gpu(), _fleet())
-        return Artifacts(k3s, coredns, rootfs, apt, airgap, helm, _charts(helm), _os_image())
+        airgap = _airgap(coredns)
+        registry = _registry(_in_cluster("gpu"), _in_cluster("management"), _in_cluster("fleet"), helm)
+        return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

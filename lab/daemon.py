@@ -53,6 +53,7 @@ class Daemon:
             "foreign-scratch": hosts.foreign_scratch.add,
             "card": hosts.break_card,
             "git": self.git.fault,
+            "nfs": lambda gone=True: hosts.nfs(gone=gone),
             "requests": lambda: [[method, path] for method, path, _body in self.pve.requests],
         }
 

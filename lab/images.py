@@ -1,4 +1,5 @@
-"""Container images made on the spot: docker-archive tars, as the real K3s air-gap file is one."""
+"""Container images made on the spot. What K3s needs to start is a docker-archive tar, as its real air-gap file is one;
+the others lie in the site's registry (lab/oci.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,10 @@ BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
 GPU_OPERATOR = "nvcr.io/nvidia/gpu-operator:v26.3.3"
 CUDA_SAMPLE = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
+CERT_MANAGER = "v1.21.2"
+NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
+NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
+RANCHER = "docker.io/rancher/rancher:v2.13.1"
 FLEET = "docker.io/rancher/fleet:v0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 
@@ -73,13 +78,17 @@ APPLETS = [
 
 @dataclass(frozen=True)
 class Image:
-    """One image of one layer: files by path (with execute permission), links, and its configuration."""
+    """An image: files by path (with execute permission) and links as its top layer, and its configuration.
+
+    ``below``: layers that lie under it, as tar files; only in the registry.
+    """
 
     reference: str
     files: Mapping[str, bytes]
     links: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
     config: Mapping[str, object] = field(default_factory=dict)
+    below: tuple[Path, ...] = ()
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
@@ -88,7 +97,8 @@ def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     return entry
 
 
-def _layer(image: Image) -> bytes:
+def layer(image: Image) -> bytes:
+    """The image's own layer; same input, same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for folder in image.folders:
@@ -104,6 +114,20 @@ def _layer(image: Image) -> bytes:
     return buffer.getvalue()
 
 
+def configuration(image: Image, digests: Sequence[str]) -> bytes:
+    """The image's configuration over uncompressed layers of these digests."""
+    return json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "created": CREATED,
+            "config": image.config,
+            "rootfs": {"type": "layers", "diff_ids": list(digests)},
+            "history": [{"created": CREATED} for _ in digests],
+        }
+    ).encode()
+
+
 def archive(path: Path, images: Iterable[Image]) -> None:
     """Write all images as one docker-archive; same input, same bytes."""
     manifest = []
@@ -115,21 +139,12 @@ def archive(path: Path, images: Iterable[Image]) -> None:
             tar.addfile(entry, io.BytesIO(data))
 
         for image in images:
-            layer = _layer(image)
-            digest = hashlib.sha256(layer).hexdigest()
-            configuration = json.dumps(
-                {
-                    "architecture": "amd64",
-                    "os": "linux",
-                    "created": CREATED,
-                    "config": image.config,
-                    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-                    "history": [{"created": CREATED}],
-                }
-            ).encode()
-            name = hashlib.sha256(configuration).hexdigest()
-            add(f"{name}.json", configuration)
-            add(f"{digest}/layer.tar", layer)
+            data = layer(image)
+            digest = hashlib.sha256(data).hexdigest()
+            config = configuration(image, [f"sha256:{digest}"])
+            name = hashlib.sha256(config).hexdigest()
+            add(f"{name}.json", config)
+            add(f"{digest}/layer.tar", data)
             manifest.append(
                 {"Config": f"{name}.json", "RepoTags": [image.reference], "Layers": [f"{digest}/layer.tar"]}
             )
@@ -165,6 +180,25 @@ def nvidia(gpu: bytes, busybox: bytes) -> list[Image]:
             ("bin", "tmp", "usr", "usr/bin"),
             {**path, "Cmd": ["/cuda-samples/vectorAdd"]},
         ),
+    ]
+
+
+def management(program: bytes, fleet: bytes) -> list[Image]:
+    """cert-manager, the NFS provisioners and Rancher: the lab's one program under their names.
+
+    ``fleet``: the objects of Fleet's chart as a JSON list, which Rancher brings.
+    """
+
+    parts = ("controller", "cainjector", "webhook", "startupapicheck")
+    named = {f"quay.io/jetstack/cert-manager-{part}:{CERT_MANAGER}": f"cert-manager-{part}" for part in parts}
+    named |= {NFS_PLUGIN: "nfsplugin", NFS_SUBDIR: "nfs-subdir-external-provisioner", RANCHER: "rancher"}
+    # equal layers are one layer, for the registry and for the hosts
+    links = dict.fromkeys((*named.values(), "csi-provisioner"), "management")
+    files = {"management": program}
+    own = {RANCHER: {**files, "fleet.json": fleet}}
+    return [
+        Image(reference, own.get(reference, files), links, config={"Entrypoint": [f"/{name}"]})
+        for reference, name in named.items()
     ]
 
 

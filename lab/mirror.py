@@ -1,4 +1,4 @@
-"""What an air-gapped site offers over HTTP: K3s, Debian packages, the OS image."""
+"""What an air-gapped site offers over HTTP: K3s, Debian packages, the OS image, container images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from lab import registry
 from lab.build import K3S_VERSION, Artifacts
 
 
@@ -17,7 +18,7 @@ def sha256(path: Path) -> str:
 
 
 def application(artifacts: Artifacts) -> web.Application:
-    """``/k3s/{version}/...`` as K3s' releases name their files, ``/apt/`` a flat repository, ``/image/``."""
+    """``/k3s/{version}/`` as K3s names its files, ``/apt/`` a flat repository, ``/image/``, ``/v2/`` a registry."""
     files = {"k3s": artifacts.k3s, "k3s-airgap-images-amd64.tar": artifacts.airgap}
     sums = "".join(f"{sha256(path)}  {name}\n" for name, path in files.items())
 
@@ -38,4 +39,5 @@ def application(artifacts: Artifacts) -> web.Application:
     app.router.add_get("/k3s/{version}/{name}", k3s)
     app.router.add_get("/image/debian-12.qcow2", image)
     app.router.add_static("/apt", artifacts.apt)
+    registry.add(app, artifacts.registry)
     return app

@@ -74,11 +74,12 @@ func startNode(processes *children, config Config, access nodeAccess) {
 	rememberServers(cluster.Servers)
 	writeFile(agentDir+"/client-ca.crt", cluster.ClientCA, 0o644)
 	node, address := config.nodeName(), config.nodeIP()
-	for _, purpose := range words("kubelet kube-proxy serving-kubelet") {
+	for _, purpose := range words("kubelet kube-proxy k3s-controller serving-kubelet") {
 		requestCertificate(c, purpose, node, address)
 	}
 	kubeconfig(kubeletConfig, access.api, agentDir+"/client-kubelet", 0o600)
 	kubeconfig(agentDir+"/kubeproxy.kubeconfig", access.api, agentDir+"/client-kube-proxy", 0o600)
+	kubeconfig(controllerConfig, access.api, agentDir+"/client-k3s-controller", 0o600)
 
 	startContainerd(processes)
 	importImages()
@@ -112,6 +113,9 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 		}
 		return nil
 	})
+	if config.get("disable-network-policy", "false") != "true" {
+		go keepNetworkPolicies(node, cluster)
+	}
 }
 
 func kubectlNode(arguments ...string) (string, error) {
@@ -143,6 +147,7 @@ func startContainerd(processes *children) {
 	path := agentDir + "/etc/containerd/config.toml"
 	must(os.MkdirAll(cniDir, 0o755), "making "+cniDir)
 	must(os.MkdirAll(filepath.Dir(containerdSocket), 0o711), "making the containerd folder")
+	writeRegistries()
 	writeFile(path, []byte(fmt.Sprintf(`version = 2
 root = "%[1]s/containerd"
 state = "/run/k3s/containerd"
@@ -155,9 +160,11 @@ state = "/run/k3s/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "%[3]s"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "%[4]s"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
-`+nvidiaRuntime(), agentDir, containerdSocket, cniDir)), 0o600)
+`+nvidiaRuntime(), agentDir, containerdSocket, cniDir, hostsDir)), 0o600)
 	processes.start("/usr/bin/containerd", "-c", path, "--log-level=warn")
 	until(time.Minute, "waiting for containerd", func() error {
 		_, err := run("ctr", "-a", containerdSocket, "version")

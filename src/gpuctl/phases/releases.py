@@ -177,8 +177,8 @@ def apply(ctx: Context, phase: str, step: Step) -> None:
 def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECONDS) -> None:
     """Until every workload of the release is rolled out. GpuctlError names the pod that does not start."""
     installed = ctx.helm.installed()[f"{release.namespace}/{release.name}"]
-    items = workloads.objects(installed.manifest)
-    watch = workloads.Watch(ctx, phase, release.namespace)
+    items = [item for item in workloads.objects(installed.manifest) if not _background(item, release)]
+    watch = workloads.Watch(ctx, phase, release.namespace, release.background)
     deadline = ctx.deadline(seconds, f"waiting for {release.name}")
     behind: list[str] = []
     for _ in deadline.ticks(1.0):
@@ -190,3 +190,7 @@ def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECO
     if not ctx.stop.is_set():
         raise watch.expired(deadline, behind)
     raise GpuctlError(f"{deadline.what}: interrupted")
+
+
+def _background(item: Mapping[str, Any], release: Release) -> bool:
+    return (item["metadata"].get("labels") or {}).get("component") in release.background

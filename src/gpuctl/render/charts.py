@@ -19,7 +19,7 @@ PRIVILEGED = {"pod-security.kubernetes.io/enforce": "privileged"}
 class Release:
     """``repository``: where the chart comes from on a connected site, "" for one of our own (templates/charts).
 
-    ``labels`` are the namespace's.
+    ``labels`` are the namespace's. ``background``: components (label ``component``) that nobody waits for.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Release:
     repository: str
     values: Mapping[str, Any]
     labels: Mapping[str, str] = field(default_factory=dict)
+    background: tuple[str, ...] = ()
 
     @property
     def own(self) -> bool:

@@ -187,6 +187,7 @@ def k3s(resolved: Resolved, node: Node, interface: str, *, founding: bool) -> di
         "unit": "k3s.service" if node.is_server else "k3s-agent.service",
         "unit_text": UNIT.format(kind=kind),
         "config": yaml.safe_dump(config(resolved, node, interface, founding=founding), sort_keys=True, width=1000),
+        "registries": registries(resolved),
         "fatal": list(FATAL),
         "settle_seconds": 120,
     }
@@ -232,6 +233,15 @@ def config(resolved: Resolved, node: Node, interface: str, *, founding: bool) ->
         "etcd-snapshot-retention": k8s.snapshot_retention,
         "write-kubeconfig-mode": "0600",
     }
+
+
+def registries(resolved: Resolved) -> str:
+    """K3s' registries.yaml: every image comes from the site's mirror first. "" without one.
+
+    https://docs.k3s.io/installation/private-registry
+    """
+    mirror = resolved.site.mirrors.registry
+    return yaml.safe_dump({"mirrors": {"*": {"endpoint": [mirror]}}}, width=1000) if mirror else ""
 
 
 def vips(resolved: Resolved) -> dict[str, IPv4Address]:

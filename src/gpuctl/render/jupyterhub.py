@@ -27,6 +27,8 @@ DATABASE_CLAIM = "hub-db-dir"
 # the default command's own user and group in the images of Jupyter and in ours
 UID, GID = 1000, 100
 HOME = "/home/jovyan"
+# large images are pulled for as long as they take, and what users start is theirs
+BACKGROUND = ("continuous-image-puller", "singleuser-server")
 # a notebook rarely computes: processors are shared, memory cannot be
 CPU_GUARANTEE = 0.25
 # a notebook server imported from a large image on a cold disk
@@ -88,7 +90,8 @@ def release(spec: Resolved) -> Release | None:
         },
         "singleuser": _singleuser(spec, hub),
     }
-    return Release(NAME, NAMESPACE, CHART, hub.version, table()["charts"][CHART], values, policies.LABELS)
+    repository = table()["charts"][CHART]
+    return Release(NAME, NAMESPACE, CHART, hub.version, repository, values, policies.LABELS, BACKGROUND)
 
 
 def _hub(spec: Resolved, hub: JupyterHub) -> dict[str, Any]:

@@ -433,3 +433,8 @@ class Cluster(Part):
     probe_image: str = Field(
         "docker.io/rancher/mirrored-library-busybox:1.37.0", description="Image of verify's probe pods."
     )
+    stress_image: str | None = Field(
+        None,
+        description="Image of verify --gpu-stress: a shell and any of nvbandwidth, nccl-tests (all_reduce_perf), DCGM "
+        "(dcgmi, nv-hostengine) and PyTorch; what needs a tool that it lacks stays unknown.",
+    )

@@ -71,6 +71,7 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
         protect=cluster.protect,
         site=_site(cluster.site, cluster.image.os, site_folder),
         probe_image=cluster.probe_image,
+        stress_image=cluster.stress_image,
     )
 
 

@@ -422,6 +422,7 @@ class Resolved:
     protect: bool
     site: Site
     probe_image: str
+    stress_image: str | None
 
     @property
     def servers(self) -> tuple[Node, ...]:

@@ -119,6 +119,17 @@ def over_hosts(
     )
 
 
+def over_some(
+    problems: Mapping[str, str], silent: Mapping[str, str], measured: str, limit: str, *, next: str = ""
+) -> Measurement:
+    """As ``judged``, but what is ``silent`` (why, by target) leaves it unknown when there is no problem elsewhere."""
+    if problems or not silent:
+        return judged(problems, measured, limit, next=next)
+    reasons = dict.fromkeys(silent.values())
+    why = "; ".join(f"{', '.join(t for t in silent if silent[t] == reason)}: {reason}" for reason in reasons)
+    return Measurement("unknown", measured, limit, why, cause=why)
+
+
 def with_gpus(spec: Resolved) -> str:
     """``applies`` of the checks about GPUs."""
     return "" if any(node.gpus for node in spec.nodes) else "the spec gives no node a GPU"

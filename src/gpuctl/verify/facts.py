@@ -14,6 +14,7 @@ from gpuctl.phases.gpu.observe import Offer
 from gpuctl.phases.manage.fleet import Seen
 from gpuctl.run.errors import GpuctlError
 from gpuctl.systems.proxmox import PciMapping, Vm
+from gpuctl.verify.stress import Stress
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,7 @@ class Facts:
     gpus: Gpus | GpuctlError | None = None
     paths: Mapping[str, Path | GpuctlError] | GpuctlError | None = None
     starts: Mapping[str, tuple[float, ...] | GpuctlError] | GpuctlError | None = None
+    stress: Mapping[str, Stress | GpuctlError] | GpuctlError | None = None
     hub: Hub | GpuctlError | None = None
     notebooks: Mapping[str, Notebook] | GpuctlError | None = None
     gitops: GitOps | GpuctlError | None = None
@@ -306,3 +308,8 @@ class Facts:
     def started(self) -> Mapping[str, tuple[float, ...] | GpuctlError]:
         assert self.starts is not None and not isinstance(self.starts, GpuctlError)
         return self.starts
+
+    @property
+    def stressed(self) -> Mapping[str, Stress | GpuctlError]:
+        assert self.stress is not None and not isinstance(self.stress, GpuctlError)
+        return self.stress

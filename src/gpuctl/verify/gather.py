@@ -26,6 +26,7 @@ from gpuctl.systems.ssh import Completed
 from gpuctl.verify import applications, gitops, paths, probes, starts
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
+from gpuctl.verify.stress import gather as stress
 
 HOST_SECONDS = 120.0
 CLOCK_SAMPLES = 3
@@ -83,6 +84,8 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         }
         found.update((need, future.result()) for need, future in running.items())
     found.update(_alone(ctx, wanted))
+    if "stress" in wanted:
+        found["stress"] = _or_error(stress.observe, ctx)
     return Facts(now=time.time(), modes=_private_modes(ctx), **found)
 
 

@@ -15,7 +15,7 @@ from gpuctl.context import Context
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify import gather
-from gpuctl.verify.base import Check, Measurement, Result
+from gpuctl.verify.base import GROUPS, Check, Measurement, Result
 from gpuctl.verify.checks import ALL, STRESS
 from gpuctl.verify.facts import Facts
 from gpuctl.verify.picture import Picture, draw
@@ -43,7 +43,7 @@ class Choice:
                 next=f"gpuctl verify --gpu-stress --only {opt_in[0]}",
                 exit_code=Exit.USAGE,
             )
-        known = (*ALL, *STRESS) if self.gpu_stress else ALL
+        known = sorted((*ALL, *STRESS), key=lambda c: (GROUPS.index(c.group), c.id)) if self.gpu_stress else ALL
         chosen = [check for check in known if not only or {check.id, check.group} & only]
         return {check: self._left_out(check, skip) for check in chosen}
 

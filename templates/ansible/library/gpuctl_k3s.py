@@ -31,8 +31,12 @@ options:
   seconds: {description: How long the call may take., type: int, default: 300}
 """
 CONFIG = "/etc/rancher/k3s/config.yaml"
+REGISTRIES = "/etc/rancher/k3s/registries.yaml"
+REGISTRIES_MARK = "# Written by gpuctl"
 LINK = Path("/usr/local/bin/k3s")
 AGENT = Path("/var/lib/rancher/k3s/agent")
+# what a starting K3s made of a registries.yaml that names a mirror for everything
+MIRROR = AGENT / "etc/containerd/certs.d/_default/hosts.toml"
 TOKEN = Path("/var/lib/rancher/k3s/server/token")
 # the local load balancer of an agent, the API server itself on a server
 NODE_API = "https://127.0.0.1:6444"
@@ -77,6 +81,10 @@ def configure(state: State, desired: Mapping[str, Any], config: str) -> bool:
     unit = desired["unit"]
     state.file(f"/etc/systemd/system/{unit}", desired["unit_text"])
     state.file(CONFIG, config, 0o600)
+    if desired["registries"]:
+        state.file(REGISTRIES, f"{REGISTRIES_MARK}\n{desired['registries']}", 0o600)
+    else:
+        state.absent(REGISTRIES, REGISTRIES_MARK)
     now = str(LINK.readlink()) if LINK.is_symlink() else ""
     wanted = str(binary(desired["version"]))
     if now != wanted:
@@ -110,6 +118,11 @@ def stale(state: State, unit: str) -> bool:
     started = re.search(r"@(\d+)", text)
     newest = max(Path(CONFIG).stat().st_mtime, Path(f"/etc/systemd/system/{unit}").stat().st_mtime)
     newest = max(newest, LINK.lstat().st_mtime)
+    registries = Path(REGISTRIES)
+    if registries.exists():
+        newest = max(newest, registries.stat().st_mtime)
+    elif MIRROR.exists():
+        return True
     return started is not None and int(started[1]) + 1 < newest
 
 

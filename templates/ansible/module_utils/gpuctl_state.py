@@ -116,6 +116,17 @@ class State:
             write(target, content, mode)
         return True
 
+    def absent(self, path: str, mark: str) -> bool:
+        """Remove the file if it begins with our mark; whether it was there. Others' files stay."""
+        target = Path(path)
+        before = target.read_text(encoding="utf-8", errors="replace") if target.exists() else ""
+        if not before.startswith(mark):
+            return False
+        self.touch(path)
+        if self.note(f"{path} removed", SECRET_LINE.sub(r"\1 ...", before), "", path):
+            target.unlink()
+        return True
+
     def block(self, path: str, content: str) -> bool:
         """Keep our lines between marks in a file that others write too."""
         begin, end = "# begin gpuctl", "# end gpuctl"

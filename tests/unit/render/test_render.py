@@ -53,6 +53,19 @@ def test_a_change_of_the_spec_reaches_the_file_it_belongs_to_and_no_other(
     assert [name for name in before if before[name] != after[name]] == [where]
 
 
+def test_a_registry_of_the_site_is_every_host_s_first_source_of_images(tmp_path: Path) -> None:
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    changed = tmp_path / "cluster.yaml"
+    changed.write_text(
+        text.replace("  host: {", "  mirrors: {registry: http://registry.example:5000/}\n  host: {", 1),
+        encoding="utf-8",
+    )
+    inventory = json.loads(_files(changed)["ansible/inventory.json"])
+    hosts = {**inventory["servers"]["hosts"], **inventory["agents"]["hosts"]}
+    wanted = "mirrors:\n  '*':\n    endpoint:\n    - http://registry.example:5000\n"
+    assert {host["gpuctl_k3s"]["registries"] for host in hosts.values()} == {wanted}
+
+
 def test_tokens_are_placeholders_that_only_the_play_fills() -> None:
     inventory = _files(ROOT / "examples/homelab.yaml")["ansible/inventory.json"]
     tokens = set(re.findall(r"token: (\S+?)\\\\n", inventory.replace("\\n", "\\\\n")))

@@ -40,6 +40,7 @@ from gpuctl.verify.facts import (
 )
 from gpuctl.verify.facts import Path as Way
 from gpuctl.verify.run import Choice, judge
+from gpuctl.verify.stress import COPY_TESTS, Run, Stress, tools
 
 NOW = 1_800_000_000.0
 GONE = GpuctlError("wk-gpu1 cannot be reached")
@@ -131,6 +132,7 @@ def healthy() -> Facts:
         gpus=healthy_gpus(),
         paths={node.name: way(node.name) for node in SPEC.nodes},
         starts={node.name: (0.9, 1.1) for node in SPEC.nodes},
+        stress={node.name: stress(node.name) for node in SPEC.agents},
         hub=healthy_hub(),
         notebooks=healthy_notebooks(),
         gitops=healthy_gitops(),
@@ -199,6 +201,42 @@ def with_starts(name: str, found: tuple[float, ...] | GpuctlError) -> Facts:
 
 def with_deprecated(name: str, found: tuple[tuple[str, str], ...] | GpuctlError) -> Facts:
     return with_cluster(deprecated={**healthy().cluster.deprecated, name: found})
+
+
+def stress(name: str, **changed: Any) -> Stress:
+    """wk-gpu1's two cards are bridged, those of the others are not."""
+    bridged = name == "wk-gpu1"
+    run = Run((0, 1), True, tools.Reduction(198.0 if bridged else 20.0, 0))
+    tests = ("software", "memory_bandwidth", "targeted_stress", "diagnostic")
+    found = Stress(
+        {(0, 1): "NV12" if bridged else "PHB"},
+        dict.fromkeys(COPY_TESTS, (24.5, 24.6)),
+        {f"GPU-{name}-{number}": tools.Link(4, 16) for number in range(2)},
+        (run,),
+        tuple(tools.Diagnosis(test, str(gpu), "pass", "") for test in tests for gpu in range(2)),
+        tools.Throttling(700.0, {f"GPU-{name}-0": 2, f"GPU-{name}-1": 0}),
+        {"wk-gpu2": tools.Reduction(1.3, 0)},
+        20.5,
+    )
+    return replace(found, **changed)
+
+
+def with_stress(name: str, **changed: Any) -> Facts:
+    return replace(healthy(), stress={**healthy().stressed, name: stress(name, **changed)})
+
+
+def without_stress(name: str) -> Facts:
+    held = GpuctlError("its cards are held by jupyter/alice")
+    return replace(healthy(), stress={**healthy().stressed, name: held})
+
+
+def with_diagnosis(test: str, status: str) -> Facts:
+    """Of one test on the second card of wk-gpu2."""
+    diagnoses = stress("wk-gpu2").diagnoses
+    assert not isinstance(diagnoses, GpuctlError)
+    worse = tools.Diagnosis(test, "1", status, "too slow")
+    changed = tuple(worse if (d.test, d.gpu) == (test, "1") else d for d in diagnoses)
+    return with_stress("wk-gpu2", diagnoses=changed)
 
 
 def user_pod(**spec: Any) -> dict[str, Any]:
@@ -299,8 +337,11 @@ HALF_PROVEN = {"boot": "boot", "driver": "580.105.08", "cards": ["GPU-wk-gpu1-0"
 ROWS = card("").rows
 
 
+EVERY = (*ALL, *STRESS)
+
+
 def verdict(id: str, facts: Facts) -> Measurement:
-    return judge(next(check for check in ALL if check.id == id), SPEC, facts)
+    return judge(next(check for check in EVERY if check.id == id), SPEC, facts)
 
 
 def with_host(name: str, **changed: Any) -> Facts:
@@ -506,6 +547,63 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
         lambda: with_offer(labels={"nvidia.com/gpu.product": "NVIDIA-A100-80GB-PCIe", "nvidia.com/gpu.count": "1"}),
         "1 cards by label instead of 2",
     ),
+    (
+        "GPU-08",
+        "fail",
+        lambda: with_stress("wk-gpu2", copies=dict.fromkeys(COPY_TESTS, (24.0, 12.5))),
+        "card 1 12.5 GB/s",
+    ),
+    ("GPU-08", "unknown", lambda: with_stress("wk-gpu2", copies={COPY_TESTS[0]: (24.0,)}), "did not run every test"),
+    ("GPU-08", "unknown", lambda: with_stress("wk-gpu2", copies=GpuctlError("no tool")), "wk-gpu2: no tool"),
+    ("GPU-09", "fail", lambda: with_stress("wk-gpu2", links={"GPU-a": tools.Link(1, 16)}), "GPU-a: generation 1"),
+    ("GPU-09", "unknown", lambda: without_stress("wk-gpu2"), "held by jupyter/alice"),
+    ("GPU-10", "fail", lambda: with_diagnosis("memory_bandwidth", "fail"), "wk-gpu2 GPU 1 memory_bandwidth: too slow"),
+    ("GPU-10", "unknown", lambda: with_diagnosis("memory_bandwidth", "skip"), "memory_bandwidth: skip"),
+    ("GPU-10", "unknown", lambda: without_stress("wk-gpu2"), "held by jupyter/alice"),
+    ("GPU-11", "fail", lambda: with_diagnosis("targeted_stress", "fail"), "GPU 1 targeted_stress: too slow"),
+    ("GPU-11", "unknown", lambda: with_stress("wk-gpu2", diagnoses=()), "DCGM ran none of these tests"),
+    (
+        "GPU-12",
+        "fail",
+        lambda: with_stress("wk-gpu1", runs=(Run((0, 1), True, tools.Reduction(40.0, 0)),)),
+        "wk-gpu1 cards 0 and 1: 40.0 GB/s",
+    ),
+    ("GPU-12", "unknown", lambda: with_stress("wk-gpu1", runs=(Run((0, 1), False, None),)), "did not end"),
+    ("GPU-12", "unknown", lambda: with_stress("wk-gpu1", pairs=GpuctlError("no matrix")), "no matrix"),
+    ("GPU-12", "skipped", lambda: with_stress("wk-gpu1", pairs={(0, 1): "PHB"}), "no two cards are bridged"),
+    ("GPU-13", "fail", lambda: with_stress("wk-gpu2", baseline=40.0), "wk-gpu2: 20.0 GB/s, 40.0 at first"),
+    ("GPU-13", "unknown", lambda: with_stress("wk-gpu2", baseline=None), "its first measurement (20.0 GB/s)"),
+    ("GPU-13", "unknown", lambda: without_stress("wk-gpu2"), "held by jupyter/alice"),
+    (
+        "GPU-14",
+        "fail",
+        lambda: with_stress("wk-gpu1", between={"wk-gpu2": tools.Reduction(0.4, 0)}),
+        "0.40 GB/s of 1.38",
+    ),
+    ("GPU-14", "fail", lambda: with_stress("wk-gpu1", between={"wk-gpu2": tools.Reduction(2, 9)}), "9 wrong results"),
+    ("GPU-14", "unknown", lambda: with_way("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
+    ("GPU-15", "fail", lambda: with_stress("wk-gpu2", runs=(Run((0, 1), False, None),)), "cards 0, 1: did not end"),
+    (
+        "GPU-15",
+        "fail",
+        lambda: with_stress("wk-gpu2", runs=(Run((0, 1), True, tools.Reduction(1.0, 7)),)),
+        "cards 0, 1: 7 wrong results",
+    ),
+    ("GPU-15", "unknown", lambda: without_stress("wk-gpu2"), "held by jupyter/alice"),
+    (
+        "GPU-18",
+        "fail",
+        lambda: with_stress("wk-gpu2", throttling=tools.Throttling(600.0, {"GPU-a": 6})),
+        "GPU-a: 0.6 a minute",
+    ),
+    (
+        "GPU-18",
+        "unknown",
+        lambda: with_stress("wk-gpu2", throttling=tools.Throttling(20.0, {})),
+        "watched for 20 s only",
+    ),
+    ("GPU-20", "fail", lambda: with_diagnosis("software", "fail"), "wk-gpu2 GPU 1 software: too slow"),
+    ("GPU-20", "unknown", lambda: without_stress("wk-gpu2"), "held by jupyter/alice"),
     ("MGT-05", "fail", lambda: with_cluster(releases={"a/b": "pending-upgrade"}), "a/b: pending-upgrade"),
     ("APP-01", "fail", lambda: with_hub(error="hub.example does not answer"), "hub.example does not answer"),
     ("APP-01", "fail", lambda: with_hub(took=6.0), "answers after 6.0 s"),
@@ -574,7 +672,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
 ]
 
 
-@pytest.mark.parametrize("id", [check.id for check in ALL])
+@pytest.mark.parametrize("id", [check.id for check in EVERY])
 def test_a_healthy_cluster_passes(id: str) -> None:
     measurement = verdict(id, healthy())
     assert measurement.outcome == "pass", measurement
@@ -589,7 +687,7 @@ def test_damage_is_named(id: str, outcome: str, facts: Callable[[], Facts], says
     assert says in measurement.reason
 
 
-@pytest.mark.parametrize("check", ALL, ids=lambda check: str(check.id))
+@pytest.mark.parametrize("check", EVERY, ids=lambda check: str(check.id))
 def test_every_check_has_a_damage_that_it_names_and_a_silent_source_is_unknown(check: Any) -> None:
     assert check.id in {id for id, outcome, _, _ in DAMAGE if outcome == "fail"}
     for need in check.needs:
@@ -606,16 +704,15 @@ def test_a_worker_that_is_gone_leaves_etcd_proven() -> None:
     assert verdict("CLU-03", without_host("wk-gpu1")).outcome == "pass"
 
 
-@pytest.mark.parametrize("id", ["INF-02", *(check.id for check in ALL if check.group == "gpu")])
+@pytest.mark.parametrize("id", ["INF-02", *(check.id for check in EVERY if check.group == "gpu")])
 def test_a_spec_without_gpus_skips_the_cards(id: str) -> None:
     bare = replace(SPEC, nodes=tuple(replace(node, gpus=None) for node in SPEC.nodes))
-    check = next(check for check in ALL if check.id == id)
+    check = next(check for check in EVERY if check.id == id)
     assert judge(check, bare, healthy()).outcome == "skipped"
 
 
 def test_ids_are_unique_and_in_order_of_the_groups() -> None:
-    every = (*ALL, *STRESS)
-    assert len({check.id for check in every}) == len(every)
+    assert len({check.id for check in EVERY}) == len(EVERY)
     for checks in (ALL, STRESS):
         groups = [GROUPS.index(check.group) for check in checks]
         assert groups == sorted(groups)
@@ -634,6 +731,41 @@ def test_ids_and_groups_choose_and_skip() -> None:
     assert [(check.id, why) for check, why in chosen.items() if why] == [("SEC-02", "left out by --skip")]
     with pytest.raises(GpuctlError, match="no check or group 'nope'"):
         Choice(only=("nope",)).checks()
+
+
+def test_stress_is_opt_in() -> None:
+    assert not {check for check in Choice().checks() if check in STRESS}
+    assert {check for check in Choice(gpu_stress=True).checks() if check in STRESS} == set(STRESS)
+    assert {why for check, why in Choice(gpu_stress=True, quick=True).checks().items() if check in STRESS} == {
+        "left out by --quick"
+    }
+    with pytest.raises(GpuctlError, match="on request only"):
+        Choice(only=("GPU-08",)).checks()
+
+
+def test_shared_cards_are_not_stressed() -> None:
+    shared = tuple(
+        replace(node, gpus=replace(node.gpus, sharing="mig", mig="all-1g.10gb") if node.gpus else None)
+        for node in SPEC.nodes
+    )
+    spec = replace(SPEC, nodes=shared)
+    for check in STRESS:
+        assert judge(check, spec, healthy()).reason == "every card is shared: no pod gets one as it is"
+
+
+def test_four_cards_are_held_against_a_floor() -> None:
+    """By number of cards and topology, whatever their name."""
+    four = tuple(
+        replace(node, gpus=replace(node.gpus, count=4) if node.name == "wk-gpu2" and node.gpus else node.gpus)
+        for node in SPEC.nodes
+    )
+    spec = replace(SPEC, nodes=four)
+    check = next(check for check in STRESS if check.id == "GPU-13")
+    pairs = {(a, b): "PHB" for a in range(4) for b in range(a + 1, 4)}
+    for bus, outcome in ((24.0, "fail"), (26.0, "pass")):
+        run = Run((0, 1, 2, 3), True, tools.Reduction(bus, 0))
+        facts = with_stress("wk-gpu2", pairs=pairs, runs=(run,), baseline=None)
+        assert judge(check, spec, facts).outcome == outcome
 
 
 def test_a_notebook_without_a_gpu_library_says_so() -> None:

@@ -32,9 +32,19 @@ from gpuctl.verify.checks import (
     gpu_03_versions,
     gpu_04_cuda,
     gpu_07_isolation,
+    gpu_08_copies,
+    gpu_09_link,
+    gpu_10_memory_bandwidth,
+    gpu_11_gemm,
+    gpu_12_bridge,
+    gpu_13_nccl,
+    gpu_14_between_nodes,
+    gpu_15_hang,
     gpu_16_memory,
     gpu_17_xid,
+    gpu_18_throttle,
     gpu_19_persistence,
+    gpu_20_diag,
     gpu_21_exporter,
     gpu_22_labels,
     inf_01_vms,
@@ -98,4 +108,15 @@ ALL: tuple[Check, ...] = (
     sec_05_user_pods.CHECK,
 )
 
-STRESS: tuple[Check, ...] = ()
+STRESS: tuple[Check, ...] = (
+    gpu_08_copies.CHECK,
+    gpu_09_link.CHECK,
+    gpu_10_memory_bandwidth.CHECK,
+    gpu_11_gemm.CHECK,
+    gpu_12_bridge.CHECK,
+    gpu_13_nccl.CHECK,
+    gpu_14_between_nodes.CHECK,
+    gpu_15_hang.CHECK,
+    gpu_18_throttle.CHECK,
+    gpu_20_diag.CHECK,
+)

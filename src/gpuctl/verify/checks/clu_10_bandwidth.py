@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
-from gpuctl.verify.base import Check, Measurement, judged
+from gpuctl.verify.base import Check, Measurement, over_some
 from gpuctl.verify.facts import Facts, Path
 
 OF_CARD, OF_HOSTS = 0.7, 0.2
@@ -41,11 +41,9 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     else:
         slowest, hosts = min(reached)
         measured = f"pods {slowest / 1e9:.2f} Gbit/s at least, hosts there {hosts / 1e9:.2f}, {len(reached)} ways"
-    verdict = judged(problems, measured, LIMIT, next="ethtool -k flannel.1 on both; multiqueue of the VMs' interfaces")
-    if silent and not problems:
-        reason = "; ".join(f"{name}: {why}" for name, why in silent.items())
-        return Measurement("unknown", measured, LIMIT, reason, cause=f"no way from {', '.join(silent)}")
-    return verdict
+    return over_some(
+        problems, silent, measured, LIMIT, next="ethtool -k flannel.1 on both; multiqueue of the VMs' interfaces"
+    )
 
 
 CHECK = Check("CLU-10", "cluster", "pods on different nodes have the bandwidth of the hosts", ("paths",), judge)

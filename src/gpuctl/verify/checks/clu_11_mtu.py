@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
-from gpuctl.verify.base import Check, Measurement, judged
+from gpuctl.verify.base import Check, Measurement, over_some
 from gpuctl.verify.facts import Facts, Path
 
 LIMIT = "the pods' MTU, unfragmented, between all pairs"
@@ -30,11 +30,9 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
                 for peer, size in short.items()
             )
     measured = f"{'/'.join(map(str, sorted(sizes))) or 'no'} bytes, {good} of {pairs} pairs"
-    verdict = judged(problems, measured, LIMIT, next="one MTU on bridge, VMs and pods: network.mtu, then gpuctl plan")
-    if good < pairs and not problems:
-        reason = "; ".join(f"{name}: {why}" for name, why in silent.items())
-        return Measurement("unknown", measured, LIMIT, reason, cause=f"no way from {', '.join(silent)}")
-    return verdict
+    return over_some(
+        problems, silent, measured, LIMIT, next="one MTU on bridge, VMs and pods: network.mtu, then gpuctl plan"
+    )
 
 
 CHECK = Check("CLU-11", "cluster", "the largest packets of pods get through between all nodes", ("paths",), judge)

@@ -6,7 +6,7 @@ import math
 
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
-from gpuctl.verify.base import Check, Measurement, judged
+from gpuctl.verify.base import Check, Measurement, over_some
 from gpuctl.verify.facts import Facts
 
 SECONDS = 2.0
@@ -30,11 +30,9 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     measured = f"p99 {p99:.2f} s of {len(every)} pods" if every else "not measured"
     if p99 <= SECONDS:
         problems = {}
-    verdict = judged(problems, measured, LIMIT, next="load of the node and of etcd: gpuctl verify --only cluster")
-    if silent and not problems:
-        reason = "; ".join(f"{name}: {why}" for name, why in silent.items())
-        return Measurement("unknown", measured, LIMIT, reason, cause=f"no pod on {', '.join(silent)}")
-    return verdict
+    return over_some(
+        problems, silent, measured, LIMIT, next="load of the node and of etcd: gpuctl verify --only cluster"
+    )
 
 
 CHECK = Check("CLU-17", "cluster", "a new pod is Ready soon", ("starts",), judge, "kube-burner")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
-from gpuctl.verify.base import Check, Measurement, judged
+from gpuctl.verify.base import Check, Measurement, over_some
 from gpuctl.verify.facts import Facts
 
 LIMIT = "none, but for the core group's without an end"
@@ -29,12 +29,8 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     measured = f"{len(problems)} deprecated APIs asked for"
     if lasting:
         measured += f", beside {', '.join(sorted(lasting))}"
-    hint = "the audit log names who asks (annotation k8s.io/deprecated); move it to the newer version"
-    verdict = judged(problems, measured, LIMIT, next=hint)
-    if silent and not problems:
-        reason = "; ".join(f"{name}: {why}" for name, why in silent.items())
-        return Measurement("unknown", measured, LIMIT, reason, cause=f"no metrics of {', '.join(silent)}")
-    return verdict
+    hint = "move who asks to the newer version (the audit log names it); a server counts anew after its next restart"
+    return over_some(problems, silent, measured, LIMIT, next=hint)
 
 
 CHECK = Check("CLU-19", "cluster", "nobody uses an API that is going away", ("kubernetes",), judge)
