@@ -264,11 +264,6 @@ def _fleet_objects(helm: Path) -> bytes:
     return json.dumps([found for found in yaml.safe_load_all(text) if found]).encode()
 
 
-def _fleet() -> Path:
-    source = SOURCE / "fleet"
-    return _artifact("fleet", _digest(source), "2 minutes", lambda work: _go_build(source, work / "fleet")) / "fleet"
-
-
 def _rootfs() -> tuple[Path, Path]:
     """The hosts' root file system and the package mirror, made together: the mirror is what the root lacks."""
     guest = SOURCE / "guest"
@@ -375,15 +370,15 @@ def _airgap(coredns: Path) -> Path:
 
 def _registry(gpu: Path, management: Path, fleet: Path, helm: Path) -> Path:
     """Every other image, as the site's registry has them."""
-    busybox, brought = _busybox(), _fleet_objects(helm)
+    busybox, objects = _busybox(), _fleet_objects(helm)
 
     def make(work: Path) -> None:
         built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
-        built += images.management(management.read_bytes(), brought)
+        built += images.management(management.read_bytes(), objects)
         built += images.fleet(fleet.read_bytes())
         oci.Layout(work).fill(built)
 
-    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu, management, fleet, brought)
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu, management, fleet, objects)
     return _artifact("registry", key, "5 seconds", make)
 
 
@@ -404,5 +399,6 @@ def build() -> Artifacts:
         k3s, coredns = _k3s(), _coredns()
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap, registry = _airgap(coredns), _registry(_in_cluster("gpu"), _in_cluster("management"), _fleet(), helm)
+        airgap = _airgap(coredns)
+        registry = _registry(_in_cluster("gpu"), _in_cluster("management"), _in_cluster("fleet"), helm)
         return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

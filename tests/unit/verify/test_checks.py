@@ -142,13 +142,11 @@ def healthy() -> Facts:
 HEAD = "1234567890abcdef"
 
 
-def bundle(name: str, state: str = "Ready", message: str = "") -> dict[str, Any]:
-    labels = {"fleet.cattle.io/repo-name": "gpuctl"}
+def bundle(name: str, state: str = "Ready", message: str = "", seen: int = 3) -> dict[str, Any]:
+    labels = {"fleet.cattle.io/repo-name": "gpuctl", "fleet.cattle.io/commit": HEAD}
     conditions = [{"type": "Ready", "status": str(state == "Ready"), "message": message}]
-    return {
-        "metadata": {"name": name, "labels": labels},
-        "status": {"display": {"state": state}, "conditions": conditions},
-    }
+    status = {"display": {"state": state}, "conditions": conditions, "observedGeneration": seen}
+    return {"metadata": {"name": name, "labels": labels, "generation": 3}, "status": status}
 
 
 def gitrepo(*, conditions: Mapping[str, str] | None = None, **status: Any) -> dict[str, Any]:
@@ -175,10 +173,10 @@ def with_gitrepo(*, controllers: tuple[str, ...] = (), **changed: Any) -> Facts:
     return replace(healthy(), gitops=replace(healthy_gitops(), seen=seen, controllers=controllers))
 
 
-def with_bundle(*, state: str, message: str) -> Facts:
+def with_bundle(**changed: Any) -> Facts:
     name = "gpuctl-clusters-homelab-tests"
     seen = healthy_gitops().seen
-    changed = replace(seen, bundles={**seen.bundles, name: bundle(name, state, message)})
+    changed = replace(seen, bundles={**seen.bundles, name: bundle(name, **changed)})
     return replace(healthy(), gitops=replace(healthy_gitops(), seen=changed))
 
 
@@ -641,6 +639,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     ("MGT-03", "fail", lambda: with_gitrepo(conditions={"Stalled": "auth required"}), "is stalled: auth required"),
     ("MGT-03", "fail", lambda: with_gitrepo(conditions={"GitPolling": "no route"}), "GitPolling: no route"),
     ("MGT-03", "fail", lambda: with_gitrepo(conditions={"Accepted": "not allowed"}), "Accepted: not allowed"),
+    ("MGT-03", "fail", lambda: with_gitrepo(gitJobStatus="Failed"), "the gitjob is Failed"),
     ("MGT-03", "fail", lambda: with_gitrepo(observedGeneration=1), "newest spec is not seen"),
     ("MGT-03", "fail", lambda: with_fleet(seen=Seen(True, None, {})), "it is not there"),
     ("MGT-03", "fail", lambda: with_fleet(seen=Seen(False, None, {})), "has no Fleet"),
@@ -655,6 +654,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
         lambda: with_bundle(state="ErrApplied", message="no matches for kind"),
         "bundle gpuctl-clusters-homelab-tests: ErrApplied: no matches for kind",
     ),
+    ("MGT-04", "fail", lambda: with_bundle(seen=2), "bundle gpuctl-clusters-homelab-tests: Ready: its newest spec"),
     ("MGT-04", "fail", lambda: with_fleet(seen=replace(healthy_gitops().seen, bundles={})), "not in the repository"),
     ("MGT-04", "fail", lambda: with_fleet(seen=Seen(True, None, {})), "no bundles"),
     ("SEC-02", "fail", lambda: with_cluster(anonymous={"/api": 200}), "/api: answers 200"),
