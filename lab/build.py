@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import images, oci
+from lab import images, layers, oci
 from lab.paths import SOURCE, cache
 from lab.shell import LabError, run
 
@@ -212,12 +212,6 @@ def _k3s() -> Path:
     )
 
 
-def _coredns() -> Path:
-    source = SOURCE / "coredns"
-    folder = _artifact("coredns", _digest(source), "2 minutes", lambda work: _go_build(source, work / "coredns"))
-    return folder / "coredns"
-
-
 def _helm() -> Path:
     """The real Helm, for machines that have none."""
     source, flags = SOURCE / "helm", f"-X helm.sh/helm/v3/internal/version.version={HELM}"
@@ -237,11 +231,6 @@ def _charts(helm: Path) -> Path:
             run([helm, "package", "--destination", work, chart], seconds=60)
 
     return _artifact("charts", _digest(source, helm), "1 second", make)
-
-
-def _gpu() -> Path:
-    source = SOURCE / "gpu"
-    return _artifact("gpu", _digest(source), "1 minute", lambda work: _go_build(source, work / "gpu")) / "gpu"
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -330,33 +319,51 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
+def _program(name: str, expected: str, package: str = ".") -> Path:
+    """The Go program in the folder of that name."""
+    source = SOURCE / name
+    folder = _artifact(
+        name, _digest(source, package), expected, lambda work: _go_build(source, work / name, "", package)
+    )
+    return folder / name
+
+
 def _busybox() -> Path:
     return Path(shutil.which("busybox") or "/bin/busybox")
 
 
-def _airgap(coredns: Path) -> Path:
+def _airgap(pause: Path, coredns: Path) -> Path:
     """What K3s itself needs to start."""
-    source, busybox = SOURCE / "pause", _busybox()
-
-    def make(work: Path) -> None:
-        _go_build(source, work / "pause")
-        built = images.packaged((work / "pause").read_bytes(), busybox.read_bytes(), coredns.read_bytes())
-        images.archive(work / "images.tar", built)
-        (work / "pause").unlink()
-
-    key = _digest(source, SOURCE / "images.py", busybox, coredns)
-    return _artifact("images", key, "5 seconds", make) / "images.tar"
-
-
-def _registry(gpu: Path) -> Path:
-    """Every other image, as the site's registry has them."""
     busybox = _busybox()
 
     def make(work: Path) -> None:
-        oci.Layout(work).fill(images.nvidia(gpu.read_bytes(), busybox.read_bytes()))
+        built = images.packaged(pause.read_bytes(), busybox.read_bytes(), coredns.read_bytes())
+        images.archive(work / "images.tar", built)
 
-    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu)
-    return _artifact("registry", key, "5 seconds", make)
+    return _artifact("images", _digest(SOURCE / "images.py", pause, busybox, coredns), "5 seconds", make) / "images.tar"
+
+
+def _layers() -> dict[str, Path]:
+    """The big layers by name."""
+    code = SOURCE / "layers.py"
+    inputs = (code, layers.HUB, layers.NOTEBOOK)
+    python = _artifact("python", _digest(*inputs), "3 minutes", layers.python)
+    node = _artifact("node", _digest(code, layers.RECIPE), "20 seconds", layers.node)
+    return {path.stem: path for folder in (python, node) for path in folder.glob("*.tar")}
+
+
+def _registry(pause: Path) -> Path:
+    """Every image but those, as the site's registry has them."""
+    gpu, ingress, busybox, big = _program("gpu", "1 minute"), _program("ingress", "10 seconds"), _busybox(), _layers()
+    local_path = _program("localpath", "3 to 6 minutes", "github.com/rancher/local-path-provisioner")
+
+    def make(work: Path) -> None:
+        built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
+        built += images.services(pause.read_bytes(), local_path.read_bytes(), ingress.read_bytes(), big)
+        oci.Layout(work).fill(built)
+
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, pause, gpu, ingress, local_path, *big.values())
+    return _artifact("registry", key, "10 seconds", make)
 
 
 def _os_image() -> Path:
@@ -373,8 +380,9 @@ def build() -> Artifacts:
     """Everything, in order of use; does nothing where the cache has it."""
     install_machine_packages()
     with _one_builder():
-        k3s, coredns = _k3s(), _coredns()
+        k3s, coredns = _k3s(), _program("coredns", "2 minutes")
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap, registry = _airgap(coredns), _registry(_gpu())
+        pause = _program("pause", "1 second")
+        airgap, registry = _airgap(pause, coredns), _registry(pause)
         return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())
