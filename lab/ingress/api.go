@@ -54,6 +54,26 @@ type ingress struct {
 			} `json:"http"`
 		} `json:"rules"`
 	} `json:"spec"`
+	Status struct {
+		LoadBalancer struct {
+			Ingress []struct {
+				IP string `json:"ip"`
+			} `json:"ingress"`
+		} `json:"loadBalancer"`
+	} `json:"status"`
+}
+
+func (item ingress) reports(address string) bool {
+	known := item.Status.LoadBalancer.Ingress
+	return len(known) == 1 && known[0].IP == address
+}
+
+// report writes the address into the Ingress' status, as the real controller does with external-status-address.
+func report(item ingress, address string) error {
+	known := map[string]any{"ingress": []any{map[string]any{"ip": address}}}
+	path := "/apis/networking.k8s.io/v1/namespaces/" + item.Metadata.Namespace + "/ingresses/" + item.Metadata.Name + "/status"
+	var answer map[string]any
+	return call(http.MethodPatch, path, map[string]any{"status": map[string]any{"loadBalancer": known}}, &answer)
 }
 
 type service struct {
@@ -116,7 +136,7 @@ func call(method, path string, body, answer any) error {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+string(token))
-	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Content-Type", map[bool]string{true: "application/merge-patch+json", false: "application/json"}[method == http.MethodPatch])
 	response, err := client.Do(request)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ const (
 
 func main() {
 	class := flag.String("ingress-class", "nginx", "name of the IngressClass")
+	address := flag.String("external-status-address", "", "address that Ingresses of the class report")
 	flag.Parse()
 	var serving, stopping atomic.Bool
 	http.HandleFunc("/nginx-ready", func(answer http.ResponseWriter, _ *http.Request) {
@@ -46,6 +47,13 @@ func main() {
 					log.Printf("rejected %s/%s: %s", one.item.Metadata.Namespace, one.item.Metadata.Name, one.why)
 					if err := tell(one.item, one.why); err != nil {
 						log.Printf("telling so: %v", err)
+					}
+				}
+			}
+			for _, item := range seen.ingresses {
+				if *address != "" && item.Spec.IngressClassName == *class && !item.reports(*address) {
+					if err := report(item, *address); err != nil {
+						log.Printf("reporting the address: %v", err)
 					}
 				}
 			}
