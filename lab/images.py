@@ -21,6 +21,13 @@ NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
 NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
 RANCHER = "docker.io/rancher/rancher:v2.13.1"
 FLEET = "docker.io/rancher/fleet:v0.14.0"
+PAUSE_UPSTREAM = "registry.k8s.io/pause:3.10"
+LOCAL_PATH = "docker.io/rancher/local-path-provisioner:v0.0.30"
+# the tags of the next two are the lab's own: which ones the official charts of these versions name is unverified
+INGRESS = "docker.io/nginx/nginx-ingress:5.4.3"
+PROXY = "quay.io/jupyterhub/configurable-http-proxy:5.3.0"
+HUB = "quay.io/jupyterhub/k8s-hub:4.4.0"
+NOTEBOOK = "quay.io/jupyter/scipy-notebook:2025-10-20"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -205,3 +212,25 @@ def management(program: bytes, fleet: bytes) -> list[Image]:
 def fleet(program: bytes) -> list[Image]:
     """Fleet's controller and agent in one."""
     return [Image(FLEET, {"fleet": program}, folders=("tmp",), config={"Entrypoint": ["/fleet"]})]
+
+
+def services(pause: bytes, local_path: bytes, ingress: bytes, layers: Mapping[str, Path]) -> list[Image]:
+    """Storage, ingress and JupyterHub. ``layers``: the big ones by name (lab/layers.py)."""
+    base, common = layers["base"], layers["common"]
+    path = "PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin"
+    jovyan = ["HOME=/home/jovyan", "NB_USER=jovyan", "NB_UID=1000", "NB_GID=100"]
+    hub = {"User": "1000:1000", "WorkingDir": "/srv/jupyterhub", "Env": [path]}
+    notebook = {
+        "User": "1000:100",
+        "WorkingDir": "/home/jovyan",
+        "Env": [path, *jovyan],
+        "Cmd": ["jupyterhub-singleuser"],
+    }
+    return [
+        Image(PAUSE_UPSTREAM, {"pause": pause}, config={"Entrypoint": ["/pause"]}),
+        Image(LOCAL_PATH, {"usr/bin/local-path-provisioner": local_path}, {}, ("usr", "usr/bin"), {"Env": [path]}),
+        Image(INGRESS, {"ingress": ingress}, config={"Entrypoint": ["/ingress"], "Env": [path]}, below=(base,)),
+        Image(PROXY, {}, config={"Env": [path]}, below=(base, layers["node"])),
+        Image(HUB, {}, config=hub, below=(base, common, layers["hub"])),
+        Image(NOTEBOOK, {}, config=notebook, below=(base, common, layers["notebook"])),
+    ]
