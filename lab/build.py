@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import inspect
+import json
 import os
 import shutil
 import sys
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import images, oci
+import yaml
+
+from lab import images, layers, oci
 from lab.paths import SOURCE, cache
 from lab.shell import LabError, run
 
@@ -36,6 +39,7 @@ MACHINE_PACKAGES = {
     "ssh": "openssh-client",
     "mkfs.ext4": "e2fsprogs",
     "iptables": "iptables",
+    "git": "git",
 }
 GUEST_PACKAGES = [
     "systemd",
@@ -48,6 +52,7 @@ GUEST_PACKAGES = [
     "iputils-ping",
     "iputils-arping",
     "iptables",
+    "ipset",
     "nftables",
     "containerd",
     "runc",
@@ -212,15 +217,15 @@ def _k3s() -> Path:
     )
 
 
-def _coredns() -> Path:
-    source = SOURCE / "coredns"
-    folder = _artifact("coredns", _digest(source), "2 minutes", lambda work: _go_build(source, work / "coredns"))
-    return folder / "coredns"
-
-
 def _helm() -> Path:
     """The real Helm, for machines that have none."""
-    source, flags = SOURCE / "helm", f"-X helm.sh/helm/v3/internal/version.version={HELM}"
+    # what Helm's own build sets: the Kubernetes version that a chart is judged by while no cluster is asked
+    _, minor, _ = KUBERNETES.split(".")
+    capabilities = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+    flags = (
+        f"-X helm.sh/helm/v3/internal/version.version={HELM} -X {capabilities}Major=1 -X {capabilities}Minor={minor}"
+    )
+    source = SOURCE / "helm"
 
     def make(work: Path) -> None:
         _go_build(source, work / "helm", flags, "helm.sh/helm/v3/cmd/helm")
@@ -239,9 +244,11 @@ def _charts(helm: Path) -> Path:
     return _artifact("charts", _digest(source, helm), "1 second", make)
 
 
-def _gpu() -> Path:
-    source = SOURCE / "gpu"
-    return _artifact("gpu", _digest(source), "1 minute", lambda work: _go_build(source, work / "gpu")) / "gpu"
+def _fleet_objects(helm: Path) -> bytes:
+    """What Rancher installs of Fleet by itself, as a JSON list."""
+    chart = SOURCE / "charts/fleet"
+    text = run([helm, "template", "fleet", chart, "--namespace", "cattle-fleet-system", "--include-crds"], seconds=60)
+    return json.dumps([found for found in yaml.safe_load_all(text) if found]).encode()
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -330,33 +337,53 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
+def _program(name: str, expected: str, package: str = ".", *, shared: bool = False) -> Path:
+    """The Go program in the folder of that name. ``shared``: it uses lab/incluster."""
+    source = SOURCE / name
+    key = _digest(source, package, *([SOURCE / "incluster"] if shared else []))
+    return _artifact(name, key, expected, lambda work: _go_build(source, work / name, "", package)) / name
+
+
 def _busybox() -> Path:
     return Path(shutil.which("busybox") or "/bin/busybox")
 
 
-def _airgap(coredns: Path) -> Path:
+def _airgap(pause: Path, coredns: Path) -> Path:
     """What K3s itself needs to start."""
-    source, busybox = SOURCE / "pause", _busybox()
-
-    def make(work: Path) -> None:
-        _go_build(source, work / "pause")
-        built = images.packaged((work / "pause").read_bytes(), busybox.read_bytes(), coredns.read_bytes())
-        images.archive(work / "images.tar", built)
-        (work / "pause").unlink()
-
-    key = _digest(source, SOURCE / "images.py", busybox, coredns)
-    return _artifact("images", key, "5 seconds", make) / "images.tar"
-
-
-def _registry(gpu: Path) -> Path:
-    """Every other image, as the site's registry has them."""
     busybox = _busybox()
 
     def make(work: Path) -> None:
-        oci.Layout(work).fill(images.nvidia(gpu.read_bytes(), busybox.read_bytes()))
+        built = images.packaged(pause.read_bytes(), busybox.read_bytes(), coredns.read_bytes())
+        images.archive(work / "images.tar", built)
 
-    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, gpu)
-    return _artifact("registry", key, "5 seconds", make)
+    return _artifact("images", _digest(SOURCE / "images.py", pause, busybox, coredns), "5 seconds", make) / "images.tar"
+
+
+def _layers() -> dict[str, Path]:
+    """The big layers by name."""
+    code = SOURCE / "layers.py"
+    inputs = (code, layers.HUB, layers.NOTEBOOK)
+    python = _artifact("python", _digest(*inputs), "3 minutes", layers.python)
+    node = _artifact("node", _digest(code, layers.RECIPE), "20 seconds", layers.node)
+    return {path.stem: path for folder in (python, node) for path in folder.glob("*.tar")}
+
+
+def _registry(pause: Path, helm: Path) -> Path:
+    """Every image but those, as the site's registry has them."""
+    busybox, objects, big, ingress = _busybox(), _fleet_objects(helm), _layers(), _program("ingress", "10 seconds")
+    gpu, management, fleet = (_program(name, "1 minute", shared=True) for name in ("gpu", "management", "fleet"))
+    local_path = _program("localpath", "3 to 6 minutes", "github.com/rancher/local-path-provisioner")
+
+    def make(work: Path) -> None:
+        built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
+        built += images.management(management.read_bytes(), objects)
+        built += images.fleet(fleet.read_bytes())
+        built += images.services(pause.read_bytes(), local_path.read_bytes(), ingress.read_bytes(), big)
+        oci.Layout(work).fill(built)
+
+    programs = (busybox, pause, gpu, management, fleet, ingress, local_path)
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", *programs, objects, *big.values())
+    return _artifact("registry", key, "10 seconds", make)
 
 
 def _os_image() -> Path:
@@ -373,8 +400,9 @@ def build() -> Artifacts:
     """Everything, in order of use; does nothing where the cache has it."""
     install_machine_packages()
     with _one_builder():
-        k3s, coredns = _k3s(), _coredns()
+        k3s, coredns = _k3s(), _program("coredns", "2 minutes")
         rootfs, apt = _rootfs()
         helm = _helm()
-        airgap, registry = _airgap(coredns), _registry(_gpu())
+        pause = _program("pause", "1 second")
+        airgap, registry = _airgap(pause, coredns), _registry(pause, helm)
         return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

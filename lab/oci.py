@@ -63,7 +63,7 @@ class Layout:
             for path in image.below:
                 if path not in below:
                     below[path] = self._link(path)
-            own = [self._store(layer(image))] if image.files or image.folders else []
+            own = [self._store(layer(image))] if image.files or image.links or image.folders else []
             layers = [*(below[path] for path in image.below), *own]
             config = self._store(configuration(image, [blob.digest for blob in layers]))
             manifest = {

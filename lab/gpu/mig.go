@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"gpuctl.lab/incluster"
 )
 
 // Slice is a MIG device: a part of a card with memory and compute of its own.
@@ -90,11 +92,11 @@ func runMigManager([]string) {
 	waitFor("toolkit-ready")
 	node, path := os.Getenv("NODE_NAME"), filepath.Join(filepath.Dir(driverCards), migFile)
 	last := ""
-	forever(func() error {
+	incluster.Forever(2*time.Second, func() error {
 		var have struct {
 			Metadata struct{ Labels map[string]string }
 		}
-		if err := call("GET", "/api/v1/nodes/"+node, nil, "", &have); err != nil {
+		if err := incluster.Call("GET", "/api/v1/nodes/"+node, nil, "", &have); err != nil {
 			return err
 		}
 		wanted := have.Metadata.Labels[migConfig]
@@ -114,10 +116,10 @@ func runMigManager([]string) {
 			err = write(path, []byte(wanted), 0o644)
 		}
 		if err != nil {
-			logf("error: %v", err)
+			incluster.Logf("error: %v", err)
 			return labelNode(map[string]any{migState: "failed"})
 		}
-		logf("applied %s", wanted)
+		incluster.Logf("applied %s", wanted)
 		return labelNode(map[string]any{migState: "success"})
 	})
 }
@@ -137,7 +139,7 @@ func unused(node string) error {
 				Status struct{ Phase string }
 			}
 		}
-		if err := call("GET", "/api/v1/pods?fieldSelector=spec.nodeName="+node, nil, "", &pods); err != nil {
+		if err := incluster.Call("GET", "/api/v1/pods?fieldSelector=spec.nodeName="+node, nil, "", &pods); err != nil {
 			return err
 		}
 		holder = ""

@@ -15,10 +15,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	plugin "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 	"sigs.k8s.io/yaml"
+
+	"gpuctl.lab/incluster"
 )
 
 func mark(barrier string) {
-	must(write(filepath.Join(validations, barrier), nil, 0o644), "marking "+barrier)
+	incluster.Must(write(filepath.Join(validations, barrier), nil, 0o644), "marking "+barrier)
 }
 
 func marked(barrier string) bool {
@@ -31,12 +33,12 @@ func runDriver([]string) {
 	_ = os.Remove(filepath.Join(validations, ".driver-ctr-ready"))
 	cards, err := readCards(hostCards)
 	if err != nil || len(cards) == 0 {
-		fatal("no NVIDIA device on this host: %v", err)
+		incluster.Fatal("no NVIDIA device on this host: %v", err)
 	}
 	time.Sleep(time.Second)
 	self, err := os.ReadFile("/proc/self/exe")
-	must(err, "reading myself")
-	must(write(driverRoot+"/usr/bin/nvidia-smi", self, 0o755), "installing nvidia-smi")
+	incluster.Must(err, "reading myself")
+	incluster.Must(write(driverRoot+"/usr/bin/nvidia-smi", self, 0o755), "installing nvidia-smi")
 	copyCards := func() error {
 		text, err := os.ReadFile(hostCards)
 		if err != nil {
@@ -47,13 +49,13 @@ func runDriver([]string) {
 		}
 		return write(driverCards, text, 0o644)
 	}
-	must(copyCards(), "loading the driver")
+	incluster.Must(copyCards(), "loading the driver")
 	mark(".driver-ctr-ready")
-	logf("driver %s loaded, %d cards", driverVersion, len(cards))
+	incluster.Logf("driver %s loaded, %d cards", driverVersion, len(cards))
 	for {
 		time.Sleep(300 * time.Millisecond)
 		if err := copyCards(); err != nil {
-			logf("error: %v", err)
+			incluster.Logf("error: %v", err)
 		}
 	}
 }
@@ -62,21 +64,21 @@ func runDriver([]string) {
 func runToolkit([]string) {
 	waitFor("driver-ready")
 	self, err := os.ReadFile("/proc/self/exe")
-	must(err, "reading myself")
+	incluster.Must(err, "reading myself")
 	if os.Getenv("ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED") == "false" {
 		_ = os.Remove("/host" + acceptFile)
 	} else {
-		must(write("/host"+acceptFile, nil, 0o644), "configuring the runtime")
+		incluster.Must(write("/host"+acceptFile, nil, 0o644), "configuring the runtime")
 	}
-	must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", self, 0o755), "installing the runtime")
+	incluster.Must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", self, 0o755), "installing the runtime")
 	mark("toolkit-installed")
-	logf("toolkit installed")
-	rest()
+	incluster.Logf("toolkit installed")
+	incluster.Rest()
 }
 
 func waitFor(barrier string) {
 	for !marked(barrier) {
-		logf("waiting for %s", barrier)
+		incluster.Logf("waiting for %s", barrier)
 		time.Sleep(500 * time.Millisecond)
 	}
 }
@@ -84,34 +86,34 @@ func waitFor(barrier string) {
 // runValidator plays the init containers of nvidia-operator-validator, and its main one.
 func runValidator(arguments []string) {
 	if len(arguments) == 0 {
-		logf("all validations are successful")
-		rest()
+		incluster.Logf("all validations are successful")
+		incluster.Rest()
 	}
 	switch arguments[0] {
 	case "driver":
 		waitFor(".driver-ctr-ready")
 		_, err := driverSees()
-		must(err, "driver")
+		incluster.Must(err, "driver")
 		mark("driver-ready")
 	case "toolkit":
 		mark("toolkit-ready") // this container runs under the runtime class: that it runs is the proof
 	case "cuda":
 		cards, err := driverSees()
-		must(err, "CUDA")
+		incluster.Must(err, "CUDA")
 		for _, card := range cards {
 			if card.Healthy {
 				mark("cuda-ready")
 				return
 			}
 		}
-		fatal("no healthy card")
+		incluster.Fatal("no healthy card")
 	case "plugin":
 		node := os.Getenv("NODE_NAME")
 		for {
 			var answer struct {
 				Status struct{ Allocatable map[string]string }
 			}
-			if err := call("GET", "/api/v1/nodes/"+node, nil, "", &answer); err == nil {
+			if err := incluster.Call("GET", "/api/v1/nodes/"+node, nil, "", &answer); err == nil {
 				for name, count := range answer.Status.Allocatable {
 					if strings.HasPrefix(name, "nvidia.com/") && count != "0" {
 						mark("plugin-ready")
@@ -119,11 +121,11 @@ func runValidator(arguments []string) {
 					}
 				}
 			}
-			logf("waiting for the node to offer GPUs")
+			incluster.Logf("waiting for the node to offer GPUs")
 			time.Sleep(time.Second)
 		}
 	default:
-		fatal("validator %s: not part of the rehearsal lab", arguments[0])
+		incluster.Fatal("validator %s: not part of the rehearsal lab", arguments[0])
 	}
 }
 
@@ -160,12 +162,12 @@ func runDevicePlugin([]string) {
 	chosen := chosenConfiguration()
 	if chosen != "" {
 		text, err := os.ReadFile("/config/" + chosen)
-		must(err, "reading the sharing configuration")
+		incluster.Must(err, "reading the sharing configuration")
 		var config Sharing
-		must(yaml.UnmarshalStrict(text, &config), "the sharing configuration "+chosen)
+		incluster.Must(yaml.UnmarshalStrict(text, &config), "the sharing configuration "+chosen)
 		for _, resource := range config.Sharing.TimeSlicing.Resources {
 			if resource.Name != "nvidia.com/gpu" {
-				fatal("time-slicing of %s: not part of the rehearsal lab", resource.Name)
+				incluster.Fatal("time-slicing of %s: not part of the rehearsal lab", resource.Name)
 			}
 			shared.replicas = resource.Replicas
 		}
@@ -175,7 +177,7 @@ func runDevicePlugin([]string) {
 		}
 	}
 	cards, err := driverSees()
-	must(err, "asking the driver")
+	incluster.Must(err, "asking the driver")
 	offered := offer(cards)
 	sockets := []string{}
 	for _, name := range slices.Sorted(maps.Keys(offered)) {
@@ -190,14 +192,14 @@ func runDevicePlugin([]string) {
 		time.Sleep(time.Second)
 		for _, socket := range sockets {
 			if _, err := os.Stat(plugins + socket); err != nil {
-				fatal("the kubelet was restarted")
+				incluster.Fatal("the kubelet was restarted")
 			}
 		}
 		if now := chosenConfiguration(); now != chosen {
-			fatal("the node chose the configuration %q", now)
+			incluster.Fatal("the node chose the configuration %q", now)
 		}
 		if cards, err := driverSees(); err == nil && !sameKeys(offer(cards), offered) {
-			fatal("the cards were cut anew")
+			incluster.Fatal("the cards were cut anew")
 		}
 	}
 }
@@ -223,26 +225,26 @@ func sameKeys(a, b map[string][]string) bool {
 func (server *devicePlugin) serve(socket, name string) {
 	_ = os.Remove(plugins + socket)
 	listener, err := net.Listen("unix", plugins+socket)
-	must(err, "listening")
+	incluster.Must(err, "listening")
 	service := grpc.NewServer()
 	plugin.RegisterDevicePluginServer(service, server)
-	go func() { must(service.Serve(listener), "serving") }()
+	go func() { incluster.Must(service.Serve(listener), "serving") }()
 	connection, err := grpc.NewClient("unix://"+plugins+"kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(err, "reaching the kubelet")
+	incluster.Must(err, "reaching the kubelet")
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_, err = plugin.NewRegistrationClient(connection).Register(ctx, &plugin.RegisterRequest{
 		Version: plugin.Version, Endpoint: socket, ResourceName: name})
-	must(err, "registering with the kubelet")
-	logf("registered %s", name)
+	incluster.Must(err, "registering with the kubelet")
+	incluster.Logf("registered %s", name)
 }
 
 func chosenConfiguration() string {
 	var node struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	for call("GET", "/api/v1/nodes/"+os.Getenv("NODE_NAME"), nil, "", &node) != nil {
+	for incluster.Call("GET", "/api/v1/nodes/"+os.Getenv("NODE_NAME"), nil, "", &node) != nil {
 		time.Sleep(time.Second)
 	}
 	if chosen := node.Metadata.Labels["nvidia.com/device-plugin.config"]; chosen != "" {

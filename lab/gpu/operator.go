@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"time"
+
+	"gpuctl.lab/incluster"
 )
 
 const (
@@ -13,7 +16,7 @@ const (
 	policies  = "/apis/nvidia.com/v1/clusterpolicies"
 )
 
-type object = map[string]any
+type object = incluster.Object
 
 // Policy is the part of ClusterPolicy that the lab acts on; the chart refuses values that it does not know.
 type Policy struct {
@@ -55,11 +58,11 @@ type operand struct {
 	enabled     bool
 }
 
-func runOperator([]string) { forever(reconcile) }
+func runOperator([]string) { incluster.Forever(2*time.Second, reconcile) }
 
 func reconcile() error {
 	var found struct{ Items []Policy }
-	if err := call("GET", policies, nil, "", &found); err != nil {
+	if err := incluster.Call("GET", policies, nil, "", &found); err != nil {
 		return err
 	}
 	if len(found.Items) != 1 {
@@ -74,7 +77,7 @@ func reconcile() error {
 	}
 	runtime := object{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "nvidia",
 		"metadata": object{"name": "nvidia", "ownerReferences": owner(policy)}}
-	if err := apply("/apis/node.k8s.io/v1/runtimeclasses/nvidia", runtime); err != nil {
+	if err := incluster.Apply("gpu-operator", "/apis/node.k8s.io/v1/runtimeclasses/nvidia", runtime); err != nil {
 		return err
 	}
 	ready := true
@@ -89,20 +92,19 @@ func reconcile() error {
 	} {
 		path := "/apis/apps/v1/namespaces/" + namespace + "/daemonsets/" + part.name
 		if !part.enabled {
-			var gone apiError
-			if err := call("DELETE", path, nil, "", nil); err != nil && !(errors.As(err, &gone) && gone.status == http.StatusNotFound) {
+			if err := incluster.Call("DELETE", path, nil, "", nil); err != nil && !incluster.Is(err, http.StatusNotFound) {
 				return err
 			}
 			continue
 		}
-		if err := apply(path, daemonSet(part, policy)); err != nil {
+		if err := incluster.Apply("gpu-operator", path, daemonSet(part, policy)); err != nil {
 			return err
 		}
 		var live struct {
 			Metadata struct{ Generation int }
 			Status   struct{ ObservedGeneration, DesiredNumberScheduled, NumberReady, UpdatedNumberScheduled int }
 		}
-		if err := call("GET", path, nil, "", &live); err != nil {
+		if err := incluster.Call("GET", path, nil, "", &live); err != nil {
 			return err
 		}
 		status := live.Status
@@ -116,18 +118,14 @@ func reconcile() error {
 	if state == policy.Status.State {
 		return nil
 	}
-	logf("ClusterPolicy is %s", state)
-	return call("PATCH", policies+"/"+policy.Metadata.Name+"/status", object{"status": object{"state": state, "namespace": namespace}},
-		"application/merge-patch+json", nil)
+	incluster.Logf("ClusterPolicy is %s", state)
+	return incluster.Call("PATCH", policies+"/"+policy.Metadata.Name+"/status", object{"status": object{"state": state, "namespace": namespace}},
+		incluster.MergePatch, nil)
 }
 
 func owner(policy Policy) []any {
 	return []any{object{"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "name": policy.Metadata.Name, "uid": policy.Metadata.UID,
 		"controller": true, "blockOwnerDeletion": true}}
-}
-
-func apply(path string, wanted object) error {
-	return call("PATCH", path+"?fieldManager=gpu-operator&force=true", wanted, "application/apply-patch+yaml", nil)
 }
 
 // labelNodes marks the nodes that node-feature-discovery found NVIDIA cards on, and takes the marks off the others.
@@ -140,7 +138,7 @@ func labelNodes(cutting bool) error {
 			}
 		}
 	}
-	if err := call("GET", "/api/v1/nodes", nil, "", &nodes); err != nil {
+	if err := incluster.Call("GET", "/api/v1/nodes", nil, "", &nodes); err != nil {
 		return err
 	}
 	for _, node := range nodes.Items {
@@ -172,7 +170,7 @@ func labelNodes(cutting bool) error {
 			continue
 		}
 		body := object{"metadata": object{"labels": changed}}
-		if err := call("PATCH", "/api/v1/nodes/"+node.Metadata.Name, body, "application/merge-patch+json", nil); err != nil {
+		if err := incluster.Call("PATCH", "/api/v1/nodes/"+node.Metadata.Name, body, incluster.MergePatch, nil); err != nil {
 			return err
 		}
 	}

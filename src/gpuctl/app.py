@@ -302,11 +302,11 @@ def show_report(report: Report, options: Options) -> None:
     table.render(report, console)
 
 
-def write_report(path: Path, text: str) -> None:
+def write_report(path: Path, text: str | bytes) -> None:
     """Write a report file; GpuctlError when the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     except OSError as error:
         raise GpuctlError(f"cannot write {path}: {error.strerror}", where=str(path)) from error
 

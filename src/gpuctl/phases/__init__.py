@@ -6,6 +6,7 @@ from gpuctl.phases.base import Phase
 from gpuctl.phases.bootstrap import Bootstrap
 from gpuctl.phases.gpu import Gpu
 from gpuctl.phases.jupyter import Jupyter
+from gpuctl.phases.manage import Manage
 from gpuctl.phases.provision import Provision
 
-PHASES: tuple[Phase, ...] = (Provision(), Bootstrap(), Gpu(), Jupyter())
+PHASES: tuple[Phase, ...] = (Provision(), Bootstrap(), Gpu(), Manage(), Jupyter())

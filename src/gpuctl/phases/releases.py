@@ -42,6 +42,15 @@ def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Ste
     installed = ctx.helm.installed().get(f"{namespace}/{name}")
     if installed is None and wanted is None:
         return None
+    if installed is not None and installed.bundle:
+        if wanted is None:
+            return None
+        raise GpuctlError(
+            f"the Helm release {name} belongs to Fleet's bundle {installed.bundle}",
+            where=f"namespace {namespace}, chart {installed.chart} {installed.version}",
+            cause="a release has one owner; two would undo each other's work",
+            next="gpuctl gitops adopt BUNDLE gives it back to gpuctl; or list it in management.gitops.bundles again",
+        )
     if installed is not None and installed.labels.get(OWNER) != ctx.workspace.cluster_id:
         if wanted is None:
             return None
@@ -168,8 +177,8 @@ def apply(ctx: Context, phase: str, step: Step) -> None:
 def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECONDS) -> None:
     """Until every workload of the release is rolled out. GpuctlError names the pod that does not start."""
     installed = ctx.helm.installed()[f"{release.namespace}/{release.name}"]
-    items = workloads.objects(installed.manifest)
-    watch = workloads.Watch(ctx, phase, release.namespace)
+    items = [item for item in workloads.objects(installed.manifest) if not _background(item, release)]
+    watch = workloads.Watch(ctx, phase, release.namespace, release.background)
     deadline = ctx.deadline(seconds, f"waiting for {release.name}")
     behind: list[str] = []
     for _ in deadline.ticks(1.0):
@@ -181,3 +190,7 @@ def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECO
     if not ctx.stop.is_set():
         raise watch.expired(deadline, behind)
     raise GpuctlError(f"{deadline.what}: interrupted")
+
+
+def _background(item: Mapping[str, Any], release: Release) -> bool:
+    return (item["metadata"].get("labels") or {}).get("component") in release.background

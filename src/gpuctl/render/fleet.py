@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gpuctl.render import gpu, hooks
+from gpuctl.render import gpu, hooks, jupyterhub, policies, storage
 from gpuctl.render.charts import Release
 from gpuctl.spec.resolved import Resolved
 
@@ -20,17 +20,25 @@ HEADER = "# Written by gpuctl from cluster.yaml. What is changed here is shown, 
 
 @dataclass(frozen=True)
 class Bundle:
-    """``keep``: what it installed stays when it goes, for users' data hangs on it. ``after``: it waits for these."""
+    """``keep``: what it installed stays when it goes, for users' data hangs on it. ``after``: it waits for these.
+
+    ``only_fleet``: where Fleet does not install it, nobody does. ``later``: it is not ready before the phase jupyter.
+    """
 
     release: Callable[[Resolved], Release | None]
     keep: bool = False
     after: tuple[str, ...] = ()
+    only_fleet: bool = False
+    later: bool = False
 
 
 BUNDLES: Mapping[str, Bundle] = {
+    "storageclasses": Bundle(storage.classes, keep=True),
+    "policies": Bundle(policies.release),
+    "jupyterhub": Bundle(jupyterhub.release, keep=True, after=("storageclasses", "policies"), later=True),
     "gpu-operator": Bundle(gpu.release, keep=True),
-    "monitoring": Bundle(hooks.monitoring),
-    "tests": Bundle(hooks.tests),
+    "monitoring": Bundle(hooks.monitoring, only_fleet=True),
+    "tests": Bundle(hooks.tests, only_fleet=True),
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuctl.render import gpu, policies
-from gpuctl.render.charts import Release, quantity, toleration
+from gpuctl.render.charts import Release, core_tolerations, quantity, tolerations
 from gpuctl.spec import fit
 from gpuctl.spec.resolved import Auth, JupyterHub, Ldap, Node, OAuth, Profile, Resolved, SecretRef
 from gpuctl.spec.versions import table
@@ -27,6 +27,8 @@ DATABASE_CLAIM = "hub-db-dir"
 # the default command's own user and group in the images of Jupyter and in ours
 UID, GID = 1000, 100
 HOME = "/home/jovyan"
+# large images are pulled for as long as they take, and what users start is theirs
+BACKGROUND = ("continuous-image-puller", "singleuser-server")
 # a notebook rarely computes: processors are shared, memory cannot be
 CPU_GUARANTEE = 0.25
 # a notebook server imported from a large image on a cold disk
@@ -72,7 +74,7 @@ def release(spec: Resolved) -> Release | None:
         "ingress": _ingress(spec, hub),
         "prePuller": {
             "continuous": {"enabled": True},
-            "extraTolerations": _tolerations(fit.candidates(spec)),
+            "extraTolerations": tolerations(fit.candidates(spec)),
             # it would hold up Helm for as long as images of 20 GB take
             "hook": {"enabled": False},
         },
@@ -81,14 +83,15 @@ def release(spec: Resolved) -> Release | None:
             "service": {"type": "ClusterIP"},
         },
         "scheduling": {
-            "corePods": {"tolerations": _core_tolerations(spec)},
+            "corePods": {"tolerations": core_tolerations(spec)},
             # it packs nodes so that others can be given back, which nobody does with these; and it lags behind
             # Kubernetes' releases
             "userScheduler": {"enabled": False},
         },
         "singleuser": _singleuser(spec, hub),
     }
-    return Release(NAME, NAMESPACE, CHART, hub.version, table()["charts"][CHART], values, policies.LABELS)
+    repository = table()["charts"][CHART]
+    return Release(NAME, NAMESPACE, CHART, hub.version, repository, values, policies.LABELS, BACKGROUND)
 
 
 def _hub(spec: Resolved, hub: JupyterHub) -> dict[str, Any]:
@@ -231,7 +234,7 @@ def _singleuser(spec: Resolved, hub: JupyterHub) -> dict[str, Any]:
         "defaultUrl": "/lab",
         "extraNodeAffinity": {"required": [_term(spec, None)]} if spec.agents else {},
         "extraPodConfig": _pod(gpus=False),
-        "extraTolerations": _tolerations(_plain(fit.candidates(spec))),
+        "extraTolerations": tolerations(_plain(fit.candidates(spec))),
         "fsGid": GID,
         "image": {"name": name, "tag": tag},
         # names in kube-system only: what else may be reached, the release policies says
@@ -282,7 +285,7 @@ def _profile(spec: Resolved, hub: JupyterHub, profile: Profile, *, first: bool) 
     if not resources and _plain(nodes) != nodes:
         cards = {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
         override["node_affinity_preferred"] = [{"preference": {"matchExpressions": [cards]}, "weight": 100}]
-    override["tolerations"] = _tolerations(nodes if resources else _plain(nodes))
+    override["tolerations"] = tolerations(nodes if resources else _plain(nodes))
     entry = {"display_name": profile.title, "kubespawner_override": override, "slug": profile.name}
     return {"default": True, **entry} if first else entry
 
@@ -312,13 +315,3 @@ def _term(spec: Resolved, profile: Profile | None) -> dict[str, Any]:
     if profile and profile.gpus > 1 and any(gpus.sharing == "time-slicing" for gpus in cards):
         wanted.append({"key": gpu.PLUGIN_LABEL, "operator": "DoesNotExist"})
     return {"matchExpressions": wanted}
-
-
-def _tolerations(nodes: tuple[Node, ...]) -> list[dict[str, str]]:
-    return [toleration(taint) for taint in sorted({taint for node in nodes for taint in node.taints}, key=str)]
-
-
-def _core_tolerations(spec: Resolved) -> list[dict[str, str]]:
-    """Hub and proxy run where nothing keeps them away; where everything does, on the servers."""
-    free = any(all(taint.effect == "PreferNoSchedule" for taint in node.taints) for node in spec.nodes)
-    return [] if free else _tolerations(spec.servers)

@@ -60,6 +60,11 @@ def request(spec: Resolved, profile: Profile) -> dict[str, int]:
     return wanted
 
 
+def untainted(spec: Resolved) -> tuple[Node, ...]:
+    """The nodes that take pods which tolerate nothing."""
+    return tuple(node for node in spec.nodes if all(taint.effect == "PreferNoSchedule" for taint in node.taints))
+
+
 def candidates(spec: Resolved) -> tuple[Node, ...]:
     """The nodes that notebooks may use: the workers, and the servers when there are none."""
     return spec.agents or spec.servers

@@ -17,6 +17,15 @@ SECONDS = 15.0
 PORT = 443
 
 
+def answers(address: str, port: int, seconds: float = SECONDS) -> str:
+    """Why nothing takes connections there, in words; "" when something does."""
+    try:
+        socket.create_connection((address, port), timeout=seconds).close()
+    except OSError as error:
+        return f"{address}:{port}: {error.strerror or error}"
+    return ""
+
+
 @dataclass(frozen=True)
 class Answer:
     """``body``: parsed JSON where it is JSON, else text."""

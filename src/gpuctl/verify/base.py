@@ -13,7 +13,18 @@ from gpuctl.verify.facts import Facts
 Outcome = Literal["pass", "fail", "skipped", "unknown"]
 Group = Literal["infra", "cluster", "gpu", "management", "applications", "security"]
 Need = Literal[
-    "proxmox", "terraform", "hosts", "kubernetes", "probes", "gpus", "paths", "starts", "stress", "hub", "notebooks"
+    "proxmox",
+    "terraform",
+    "hosts",
+    "kubernetes",
+    "probes",
+    "gpus",
+    "paths",
+    "starts",
+    "stress",
+    "hub",
+    "notebooks",
+    "gitops",
 ]
 # sources that start pods: --quick does without them
 SLOW: frozenset[Need] = frozenset(("probes", "paths", "starts", "stress", "notebooks"))
@@ -122,6 +133,11 @@ def over_some(
 def with_gpus(spec: Resolved) -> str:
     """``applies`` of the checks about GPUs."""
     return "" if any(node.gpus for node in spec.nodes) else "the spec gives no node a GPU"
+
+
+def with_gitops(spec: Resolved) -> str:
+    """``applies`` of the checks about Fleet."""
+    return "" if spec.gitops else "the spec has no management.gitops"
 
 
 def with_hub(spec: Resolved) -> str:

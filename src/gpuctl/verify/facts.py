@@ -11,6 +11,7 @@ from typing import Any
 
 from gpuctl.phases.gpu.observe import Host as CardHost
 from gpuctl.phases.gpu.observe import Offer
+from gpuctl.phases.manage.fleet import Seen
 from gpuctl.run.errors import GpuctlError
 from gpuctl.systems.proxmox import PciMapping, Vm
 from gpuctl.verify.stress import Stress
@@ -208,6 +209,15 @@ class Notebook:
 
 
 @dataclass(frozen=True)
+class GitOps:
+    """``head``: the branch's commit at the remote; ``controllers``: Fleet's own Deployments that do not run."""
+
+    head: str | GpuctlError
+    seen: Seen
+    controllers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """``now``: seconds since the epoch. Hosts, probes, paths and starts by node name, notebooks by profile.
 
@@ -227,6 +237,7 @@ class Facts:
     stress: Mapping[str, Stress | GpuctlError] | GpuctlError | None = None
     hub: Hub | GpuctlError | None = None
     notebooks: Mapping[str, Notebook] | GpuctlError | None = None
+    gitops: GitOps | GpuctlError | None = None
 
     # what a judge reads: it is only called when the source is there
 
@@ -254,6 +265,11 @@ class Facts:
     def reached_hub(self) -> Hub:
         assert isinstance(self.hub, Hub)
         return self.hub
+
+    @property
+    def followed(self) -> GitOps:
+        assert isinstance(self.gitops, GitOps)
+        return self.gitops
 
     @property
     def spawned(self) -> Mapping[str, Notebook]:

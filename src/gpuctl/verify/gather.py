@@ -23,7 +23,7 @@ from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
-from gpuctl.verify import applications, paths, probes, starts
+from gpuctl.verify import applications, gitops, paths, probes, starts
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 from gpuctl.verify.stress import gather as stress
@@ -56,6 +56,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "gpus": _gpus,
         "hub": applications.hub,
         "notebooks": applications.notebooks,
+        "gitops": gitops.observe,
     }
     # the adapters are made here, in one thread: they are cached on first use
     failed: dict[str, GpuctlError] = {}

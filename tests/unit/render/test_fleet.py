@@ -87,3 +87,17 @@ def test_rendering_twice_gives_the_same_bytes() -> None:
         return hashlib.sha256(text.encode()).hexdigest()
 
     assert digest() == digest()
+
+
+def test_bundles_of_one_namespace_agree_on_its_labels() -> None:
+    """Fleet leaves a namespace with a bundle's labels and no others: two bundles would undo each other's for ever."""
+    labels: dict[str, set[str]] = {}
+    for release in fleet.releases(spec()).values():
+        labels.setdefault(release.namespace, set()).add(json.dumps(dict(release.labels), sort_keys=True))
+    assert {namespace: len(given) for namespace, given in labels.items()} == dict.fromkeys(labels, 1)
+
+
+def test_the_hub_waits_for_what_it_needs() -> None:
+    description = yaml.safe_load(bundles(spec())["jupyterhub"]["fleet.yaml"])
+    assert {"name": "gpuctl-clusters-homelab-policies"} in description["dependsOn"]
+    assert description["keepResources"] is True

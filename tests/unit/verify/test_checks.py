@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from gpuctl.phases.gpu.observe import Card, Offer
 from gpuctl.phases.gpu.observe import Host as CardHost
+from gpuctl.phases.manage.fleet import COUNTS, Seen
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.load import load
 from gpuctl.spec.resolved import Resolved
@@ -26,6 +28,7 @@ from gpuctl.verify.facts import (
     Endpoint,
     EtcdMember,
     Facts,
+    GitOps,
     Gpus,
     Host,
     Hub,
@@ -47,6 +50,11 @@ jupyterhub:
   auth: {kind: dummy, i_know_that_anybody_can_log_in: true, allow_all: true}
   scratch: {size: 50GiB}
 """
+GITOPS = """
+management:
+  rancher: {hostname: rancher.example}
+  gitops: {repo: "https://git.example/clusters.git", path: clusters/homelab, bundles: [tests, policies]}
+"""
 
 
 def spec() -> Resolved:
@@ -54,7 +62,7 @@ def spec() -> Resolved:
     text = (Path(__file__).parents[3] / "examples/homelab.yaml").read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         file = Path(folder, "cluster.yaml")
-        file.write_text(text + NOTEBOOKS, encoding="utf-8")
+        file.write_text(text + NOTEBOOKS + GITOPS, encoding="utf-8")
         resolved = load(file).resolved
     assert resolved
     return resolved
@@ -127,7 +135,53 @@ def healthy() -> Facts:
         stress={node.name: stress(node.name) for node in SPEC.agents},
         hub=healthy_hub(),
         notebooks=healthy_notebooks(),
+        gitops=healthy_gitops(),
     )
+
+
+HEAD = "1234567890abcdef"
+
+
+def bundle(name: str, state: str = "Ready", message: str = "", seen: int = 3) -> dict[str, Any]:
+    labels = {"fleet.cattle.io/repo-name": "gpuctl", "fleet.cattle.io/commit": HEAD}
+    conditions = [{"type": "Ready", "status": str(state == "Ready"), "message": message}]
+    status = {"display": {"state": state}, "conditions": conditions, "observedGeneration": seen}
+    return {"metadata": {"name": name, "labels": labels, "generation": 3}, "status": status}
+
+
+def gitrepo(*, conditions: Mapping[str, str] | None = None, **status: Any) -> dict[str, Any]:
+    """``conditions`` that differ from healthy: their message, "" for True."""
+    said = {"Ready": "", "GitPolling": "", "Accepted": "", **(conditions or {})}
+    listed = [
+        {"type": kind, "status": str(not text), "message": text} for kind, text in said.items() if kind != "Stalled"
+    ]
+    if "Stalled" in said:
+        listed.append({"type": "Stalled", "status": "True", "message": said["Stalled"]})
+    healthy_status = {"commit": HEAD, "observedGeneration": 2, "readyClusters": 1, "desiredReadyClusters": 1}
+    summary = {"ready": 2, "desiredReady": 2}
+    whole = {"conditions": listed, "summary": summary, **healthy_status, **status}
+    return {"metadata": {"name": "gpuctl", "generation": 2}, "spec": {}, "status": whole}
+
+
+def healthy_gitops() -> GitOps:
+    names = [f"gpuctl-clusters-homelab-{name}" for name in ("tests", "policies")]
+    return GitOps(HEAD, Seen(True, gitrepo(), {name: bundle(name) for name in names}), ())
+
+
+def with_gitrepo(*, controllers: tuple[str, ...] = (), **changed: Any) -> Facts:
+    seen = replace(healthy_gitops().seen, repo=gitrepo(**changed))
+    return replace(healthy(), gitops=replace(healthy_gitops(), seen=seen, controllers=controllers))
+
+
+def with_bundle(**changed: Any) -> Facts:
+    name = "gpuctl-clusters-homelab-tests"
+    seen = healthy_gitops().seen
+    changed = replace(seen, bundles={**seen.bundles, name: bundle(name, **changed)})
+    return replace(healthy(), gitops=replace(healthy_gitops(), seen=changed))
+
+
+def with_fleet(**changed: Any) -> Facts:
+    return replace(healthy(), gitops=replace(healthy_gitops(), **changed))
 
 
 def way(name: str, *, speed: float | None = None, **changed: Any) -> Way:
@@ -581,6 +635,34 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     ("SEC-01", "fail", lambda: replace(healthy(), modes={"kubeconfig": 0o640}), "kubeconfig: mode 0640"),
     ("SEC-01", "fail", lambda: with_host("cp1", modes={"/t": 0o644}), "cp1:/t: mode 0644"),
     ("SEC-01", "unknown", lambda: without_host("wk-gpu1"), "cannot be reached"),
+    ("MGT-03", "fail", lambda: with_gitrepo(commit="0000"), "at commit 0000 instead of 1234567890"),
+    (
+        "MGT-03",
+        "fail",
+        lambda: with_gitrepo(commit="0000", controllers=("Deployment cattle-fleet-system/gitjob: 0 of 1 pods ready",)),
+        "gitjob: 0 of 1 pods ready",
+    ),
+    ("MGT-03", "fail", lambda: with_gitrepo(conditions={"Stalled": "auth required"}), "is stalled: auth required"),
+    ("MGT-03", "fail", lambda: with_gitrepo(conditions={"GitPolling": "no route"}), "GitPolling: no route"),
+    ("MGT-03", "fail", lambda: with_gitrepo(conditions={"Accepted": "not allowed"}), "Accepted: not allowed"),
+    ("MGT-03", "fail", lambda: with_gitrepo(gitJobStatus="Failed"), "the gitjob is Failed"),
+    ("MGT-03", "fail", lambda: with_gitrepo(observedGeneration=1), "newest spec is not seen"),
+    ("MGT-03", "fail", lambda: with_fleet(seen=Seen(True, None, {})), "it is not there"),
+    ("MGT-03", "fail", lambda: with_fleet(seen=Seen(False, None, {})), "has no Fleet"),
+    ("MGT-03", "unknown", lambda: with_fleet(head=GpuctlError("the Git server does not answer")), "does not answer"),
+    *(("MGT-04", "fail", partial(with_gitrepo, summary={count: 1}), f"1 {count}") for count in COUNTS),
+    ("MGT-04", "fail", lambda: with_gitrepo(readyClusters=0), "0 of 1 clusters ready"),
+    ("MGT-04", "fail", lambda: with_gitrepo(desiredReadyClusters=0, readyClusters=0), "0 of 0 clusters ready"),
+    ("MGT-04", "fail", lambda: with_gitrepo(conditions={"Ready": "boom"}), "not Ready: boom"),
+    (
+        "MGT-04",
+        "fail",
+        lambda: with_bundle(state="ErrApplied", message="no matches for kind"),
+        "bundle gpuctl-clusters-homelab-tests: ErrApplied: no matches for kind",
+    ),
+    ("MGT-04", "fail", lambda: with_bundle(seen=2), "bundle gpuctl-clusters-homelab-tests: Ready: its newest spec"),
+    ("MGT-04", "fail", lambda: with_fleet(seen=replace(healthy_gitops().seen, bundles={})), "not in the repository"),
+    ("MGT-04", "fail", lambda: with_fleet(seen=Seen(True, None, {})), "no bundles"),
     ("SEC-02", "fail", lambda: with_cluster(anonymous={"/api": 200}), "/api: answers 200"),
     ("SEC-04", "fail", lambda: with_snapshot(plain=1), "1 readable Secrets"),
     ("SEC-04", "unknown", lambda: with_snapshot(encrypted=0), "hold no Secret"),

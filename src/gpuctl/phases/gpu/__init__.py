@@ -49,7 +49,10 @@ class Gpu:
         if not ctx.workspace.kubeconfig.exists():
             return Plan(self.name, unknown="after bootstrap: there is no cluster yet")
         nodes = gpu.gpu_nodes(ctx.spec)
-        step = releases.plan(ctx, gpu.CHART, gpu.NAMESPACE, gpu.release(ctx.spec))
+        step = None
+        if not ctx.spec.by_fleet("gpu-operator") or not owned_by_fleet(ctx):
+            # Fleet itself comes later: gpuctl installs the operator, gitops adopt gives it away
+            step = releases.plan(ctx, gpu.CHART, gpu.NAMESPACE, gpu.release(ctx.spec))
         changes = [step.change] if step else []
         if not nodes:
             return Plan(self.name, tuple(changes), payload=Payload(step, {}, (), ()), notes=("no node has a GPU",))
@@ -176,6 +179,12 @@ class Gpu:
         if ctx.stop.is_set():
             return GpuctlError(f"{deadline.what}: interrupted")
         return watch.expired(deadline, layers(ctx))
+
+
+def owned_by_fleet(ctx: Context) -> bool:
+    """Whether the operator was given to Fleet."""
+    installed = ctx.helm.installed().get(f"{gpu.NAMESPACE}/{gpu.CHART}")
+    return installed is not None and bool(installed.bundle)
 
 
 def _count(node: Node) -> int:

@@ -28,17 +28,20 @@ class Jupyter:
             return Plan(self.name, unknown="after bootstrap: there is no cluster yet")
         hub = ctx.spec.jupyterhub
         if hub is None:
-            gone = [step for name in (jupyterhub.NAME, policies.NAME) for step in self._release(ctx, name, None)]
+            gone = [
+                _priced(step) for name in (jupyterhub.NAME, policies.NAME) for step in self._release(ctx, name, None)
+            ]
             return _planned(self.name, gone, "the spec has no jupyterhub")
+        release = jupyterhub.release(ctx.spec)
         steps = [*namespace(ctx), *secret.steps(ctx, hub)]
         steps += self._release(ctx, policies.NAME, policies.release(ctx.spec))
         steps += homes.steps(ctx, hub)
-        steps += [
-            _reached(ctx, hub, step) for step in self._release(ctx, jupyterhub.NAME, jupyterhub.release(ctx.spec))
-        ]
+        steps += [_priced(step) for step in self._release(ctx, jupyterhub.NAME, release)]
         if not steps and (problem := reach.problem(ctx, hub)):
             change = Change(f"hub/{hub.hostname}", "update", f"wait until it answers: {problem}")
-            steps = [Step(change, lambda: reach.wait(ctx, hub))]
+            steps = [Step(change, lambda: None)]
+        if steps and release:
+            steps[-1] = _reached(ctx, hub, release, steps[-1])
         return _planned(self.name, steps, f"https://{hub.hostname} answers, {len(hub.profiles)} profiles")
 
     def apply(self, ctx: Context, plan: Plan) -> None:
@@ -55,15 +58,21 @@ def _planned(phase: str, steps: list[Step], note: str) -> Plan:
     return Plan(phase, changes, payload=tuple(steps), notes=() if steps else (note,))
 
 
-def _reached(ctx: Context, hub: JupyterHub, step: Step) -> Step:
-    """The hub's release with its price; done when users reach it."""
+def _priced(step: Step) -> Step:
+    """The hub's release with its price."""
+    price = RESTART if step.change.action == "update" else GONE if step.change.action == "remove" else ""
+    return Step(replace(step.change, disruption=price), step.run)
+
+
+def _reached(ctx: Context, hub: JupyterHub, release: Release, step: Step) -> Step:
+    """The last step: done when users reach the hub."""
 
     def run() -> None:
         step.run()
+        releases.wait(ctx, "jupyter", release)
         reach.wait(ctx, hub)
 
-    price = RESTART if step.change.action == "update" else step.change.disruption
-    return Step(replace(step.change, disruption=price), run)
+    return Step(step.change, run)
 
 
 def namespace(ctx: Context) -> list[Step]:

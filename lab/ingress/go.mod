@@ -1,0 +1,3 @@
+module gpuctl.lab/ingress
+
+go 1.24.0
