@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import inspect
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from lab import images, layers, oci
 from lab.paths import SOURCE, cache
@@ -36,6 +39,7 @@ MACHINE_PACKAGES = {
     "ssh": "openssh-client",
     "mkfs.ext4": "e2fsprogs",
     "iptables": "iptables",
+    "git": "git",
 }
 GUEST_PACKAGES = [
     "systemd",
@@ -48,6 +52,7 @@ GUEST_PACKAGES = [
     "iputils-ping",
     "iputils-arping",
     "iptables",
+    "ipset",
     "nftables",
     "containerd",
     "runc",
@@ -214,7 +219,13 @@ def _k3s() -> Path:
 
 def _helm() -> Path:
     """The real Helm, for machines that have none."""
-    source, flags = SOURCE / "helm", f"-X helm.sh/helm/v3/internal/version.version={HELM}"
+    # what Helm's own build sets: the Kubernetes version that a chart is judged by while no cluster is asked
+    _, minor, _ = KUBERNETES.split(".")
+    capabilities = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+    flags = (
+        f"-X helm.sh/helm/v3/internal/version.version={HELM} -X {capabilities}Major=1 -X {capabilities}Minor={minor}"
+    )
+    source = SOURCE / "helm"
 
     def make(work: Path) -> None:
         _go_build(source, work / "helm", flags, "helm.sh/helm/v3/cmd/helm")
@@ -231,6 +242,13 @@ def _charts(helm: Path) -> Path:
             run([helm, "package", "--destination", work, chart], seconds=60)
 
     return _artifact("charts", _digest(source, helm), "1 second", make)
+
+
+def _fleet_objects(helm: Path) -> bytes:
+    """What Rancher installs of Fleet by itself, as a JSON list."""
+    chart = SOURCE / "charts/fleet"
+    text = run([helm, "template", "fleet", chart, "--namespace", "cattle-fleet-system", "--include-crds"], seconds=60)
+    return json.dumps([found for found in yaml.safe_load_all(text) if found]).encode()
 
 
 def _rootfs() -> tuple[Path, Path]:
@@ -322,10 +340,9 @@ def _prepare_root(root: Path, guest: Path) -> None:
 def _program(name: str, expected: str, package: str = ".") -> Path:
     """The Go program in the folder of that name."""
     source = SOURCE / name
-    folder = _artifact(
-        name, _digest(source, package), expected, lambda work: _go_build(source, work / name, "", package)
-    )
-    return folder / name
+    shared = SOURCE / "incluster" if "gpuctl.lab/incluster" in (source / "go.mod").read_text(encoding="utf-8") else ""
+    key = _digest(source, shared, package)
+    return _artifact(name, key, expected, lambda work: _go_build(source, work / name, "", package)) / name
 
 
 def _busybox() -> Path:
@@ -352,17 +369,23 @@ def _layers() -> dict[str, Path]:
     return {path.stem: path for folder in (python, node) for path in folder.glob("*.tar")}
 
 
-def _registry(pause: Path) -> Path:
+def _registry(pause: Path, helm: Path) -> Path:
     """Every image but those, as the site's registry has them."""
-    gpu, ingress, busybox, big = _program("gpu", "1 minute"), _program("ingress", "10 seconds"), _busybox(), _layers()
+    names = {"gpu": "1 minute", "management": "1 minute", "fleet": "2 minutes", "ingress": "10 seconds"}
+    programs = {name: _program(name, expected) for name, expected in names.items()}
     local_path = _program("localpath", "3 to 6 minutes", "github.com/rancher/local-path-provisioner")
+    busybox, brought, big = _busybox(), _fleet_objects(helm), _layers()
 
     def make(work: Path) -> None:
-        built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
-        built += images.services(pause.read_bytes(), local_path.read_bytes(), ingress.read_bytes(), big)
+        read = {name: path.read_bytes() for name, path in programs.items()}
+        built = images.nvidia(read["gpu"], busybox.read_bytes())
+        built += images.management(read["management"], brought)
+        built += images.fleet(read["fleet"])
+        built += images.services(pause.read_bytes(), local_path.read_bytes(), read["ingress"], big)
         oci.Layout(work).fill(built)
 
-    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", busybox, pause, gpu, ingress, local_path, *big.values())
+    code = (SOURCE / "images.py", SOURCE / "oci.py")
+    key = _digest(*code, busybox, pause, local_path, brought, *programs.values(), *big.values())
     return _artifact("registry", key, "10 seconds", make)
 
 
@@ -384,5 +407,5 @@ def build() -> Artifacts:
         rootfs, apt = _rootfs()
         helm = _helm()
         pause = _program("pause", "1 second")
-        airgap, registry = _airgap(pause, coredns), _registry(pause)
+        airgap, registry = _airgap(pause, coredns), _registry(pause, helm)
         return Artifacts(k3s, coredns, rootfs, apt, airgap, registry, helm, _charts(helm), _os_image())

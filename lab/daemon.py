@@ -17,10 +17,10 @@ from typing import Any
 
 from aiohttp import web
 
-from lab import mirror, network
+from lab import gitserver, mirror, network
 from lab.build import Artifacts
 from lab.hosts import Hosts
-from lab.paths import API_PORT, MIRROR_PORT, SERVICE_ADDRESS, Instance
+from lab.paths import API_PORT, GIT_PORT, MIRROR_PORT, SERVICE_ADDRESS, Instance
 from lab.pve import api, tls
 from lab.pve.site import Inventory
 from lab.shell import LabError
@@ -35,6 +35,7 @@ class Daemon:
         self.hosts = Hosts(instance, artifacts.rootfs)
         self.secret = secrets.token_hex(16)
         self.inventory = Inventory.default(gpus=gpus)
+        self.git = gitserver.GitServer(instance.root / "git", self.secret)
         self.pve = api.LabPve(self.inventory, self.hosts, self.secret, SERVICE_ADDRESS, API_PORT)
 
     # --- what the command line and the tests may call, by name
@@ -51,6 +52,8 @@ class Daemon:
             "cut": lambda vmid, connected=False: network.cut(instance, vmid, connected=connected),
             "foreign-scratch": hosts.foreign_scratch.add,
             "card": hosts.break_card,
+            "nfs": lambda gone=True: hosts.nfs(gone=gone),
+            "git": self.git.fault,
             "requests": lambda: [[method, path] for method, path, _body in self.pve.requests],
         }
 
@@ -72,14 +75,18 @@ class Daemon:
         """Until ``stop`` is set. The control socket comes last: whoever can call, can use everything."""
         root = self.instance.root
         authority = tls.authority(root / "pve-ca.pem", root / "pve-tls.pem", SERVICE_ADDRESS)
-        token = root / "pve-token"
-        token.touch(0o600)
-        token.write_text(f"{api.TOKEN}={self.secret}\n", encoding="utf-8")
+        for path, text in (
+            (root / "pve-token", f"{api.TOKEN}={self.secret}"),
+            (self.instance.git_password, self.secret),
+        ):
+            path.touch(0o600)
+            path.write_text(f"{text}\n", encoding="utf-8")
         await api.serve(self.pve, authority)
         runners = []
         try:
             for app, site in (
                 (mirror.application(self.artifacts), lambda r: web.TCPSite(r, SERVICE_ADDRESS, MIRROR_PORT)),
+                (self.git.application(), lambda r: web.TCPSite(r, SERVICE_ADDRESS, GIT_PORT)),
                 (self._control_application(), lambda r: web.UnixSite(r, str(self.instance.control_socket))),
             ):
                 runner = web.AppRunner(app, access_log=None)

@@ -25,6 +25,8 @@ from lab.paths import Instance
 from lab.shell import LabError, run
 
 # overlayfs does not stack on an overlay, so what containerd and etcd write lives in bind mounts
+# the lab's NFS servers, as every host sees them: exports/SERVER/SHARE, and a file `gone` while they do not answer
+NFS_FOLDER = "/srv/lab-nfs"
 OWN_FOLDERS = ("/var/lib/rancher", "/var/lib/kubelet", "/var/lib/gpuctl")
 REBOOT_EXIT = 133
 
@@ -62,6 +64,7 @@ class Hosts:
         # what is wrong with the cards of a host, by their index
         self._card_faults: dict[int, dict[int, dict[str, Any]]] = {}
         self._cards: dict[int, tuple[str, ...]] = {}
+        self._nfs = instance.root / "nfs"
 
     def _lock(self, vmid: int) -> Lock:
         with self._guard:
@@ -152,6 +155,14 @@ class Hosts:
 
     def freeze(self, vmid: int, *, frozen: bool) -> None:
         cgroups.freeze(self._instance.name, str(vmid), frozen=frozen)
+
+    def nfs(self, *, gone: bool) -> None:
+        """Take the NFS servers away from new mounts and volumes, or bring them back. What is mounted stays usable."""
+        marker = self._nfs / "gone"
+        if gone:
+            marker.touch()
+        else:
+            marker.unlink(missing_ok=True)
 
     def break_card(self, vmid: int, index: int, **fault: Any) -> None:
         """Change a card of a running host (``healthy=False``, ``xid=79``, ``gone=True``); no fault: it is whole."""
@@ -260,6 +271,7 @@ class Hosts:
             "--timezone=off",
             *own,
             *devices,
+            f"--bind={self._nfs}:{NFS_FOLDER}",
             "--boot",
             "--console=pipe",
         ]

@@ -23,6 +23,11 @@ INGRESS = "docker.io/nginx/nginx-ingress:5.4.3"
 PROXY = "quay.io/jupyterhub/configurable-http-proxy:5.3.0"
 HUB = "quay.io/jupyterhub/k8s-hub:4.4.0"
 NOTEBOOK = "quay.io/jupyter/scipy-notebook:2025-10-20"
+CERT_MANAGER = "v1.21.2"
+NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
+NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
+RANCHER = "docker.io/rancher/rancher:v2.13.1"
+FLEET = "docker.io/rancher/fleet:v0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -205,3 +210,27 @@ def services(pause: bytes, local_path: bytes, ingress: bytes, layers: Mapping[st
         Image(HUB, {}, config=hub, below=(base, common, layers["hub"])),
         Image(NOTEBOOK, {}, config=notebook, below=(base, common, layers["notebook"])),
     ]
+
+
+def management(program: bytes, fleet: bytes) -> list[Image]:
+    """cert-manager, the NFS provisioners and Rancher: the lab's one program under their names.
+
+    ``fleet``: the objects of Fleet's chart as a JSON list, which Rancher brings.
+    """
+
+    parts = ("controller", "cainjector", "webhook", "startupapicheck")
+    named = {f"quay.io/jetstack/cert-manager-{part}:{CERT_MANAGER}": f"cert-manager-{part}" for part in parts}
+    named |= {NFS_PLUGIN: "nfsplugin", NFS_SUBDIR: "nfs-subdir-external-provisioner", RANCHER: "rancher"}
+    # equal layers are one layer, for the registry and for the hosts
+    links = dict.fromkeys((*named.values(), "csi-provisioner"), "management")
+    files = {"management": program}
+    own = {RANCHER: {**files, "fleet.json": fleet}}
+    return [
+        Image(reference, own.get(reference, files), links, config={"Entrypoint": [f"/{name}"]})
+        for reference, name in named.items()
+    ]
+
+
+def fleet(program: bytes) -> list[Image]:
+    """Fleet's controller and agent in one."""
+    return [Image(FLEET, {"fleet": program}, folders=("tmp",), config={"Entrypoint": ["/fleet"]})]

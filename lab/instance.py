@@ -25,6 +25,19 @@ from lab.shell import LabError, run
 UP_SECONDS = 60
 
 
+NOBODY = 65534
+
+
+def nfs_of(spec: Path) -> Path | None:
+    """SERVER/SHARE of the NFS export that the spec names, as a relative path."""
+    wanted: dict[str, Any] = yaml.safe_load(spec.read_text(encoding="utf-8"))
+    nfs = (wanted.get("storage") or {}).get("nfs") or {}
+    try:
+        return Path(nfs["server"], str(nfs["path"]).strip("/"))
+    except (KeyError, TypeError):
+        return None
+
+
 def lan_of(spec: Path) -> tuple[IPv4Interface, int]:
     """The gateway's address on the LAN, and the number of GPUs, that the spec names. LabError when it has none."""
     try:
@@ -56,6 +69,7 @@ def up(instance: Instance, spec: Path) -> None:
         provider.install(instance.root / "providers", sys.executable)
         (instance.root / "bin").mkdir()
         (instance.root / "bin/helm").symlink_to(artifacts.helm)
+        _export(instance, nfs_of(spec))
         if shutil.which("terraform") is None:
             terraform.install(instance.root / "bin", sys.executable)
         instance.site_file.write_text(
@@ -66,6 +80,15 @@ def up(instance: Instance, spec: Path) -> None:
     except BaseException:
         down(instance)
         raise
+
+
+def _export(instance: Instance, nfs: Path | None) -> None:
+    """The folders that play the NFS server: the export belongs to nobody, since the server squashes root."""
+    exports = instance.root / "nfs/exports"
+    exports.mkdir(parents=True)
+    if nfs is not None:
+        (exports / nfs).mkdir(parents=True)
+        os.chown(exports / nfs, NOBODY, NOBODY)
 
 
 def _host_block(gpus: int) -> dict[str, Any]:
@@ -167,4 +190,7 @@ def environment(instance: Instance) -> dict[str, str]:
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     # what the machine is configured with for the internet must not leak into an air-gapped site
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-    return {**kept, "PATH": f"{folder}:{path}", "GPUCTL_LAB": instance.name}
+    found = {**kept, "PATH": f"{folder}:{path}", "GPUCTL_LAB": instance.name}
+    if instance.git_password.exists():
+        found["GIT_PASSWORD"] = instance.git_password.read_text(encoding="utf-8").strip()
+    return found

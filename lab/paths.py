@@ -13,6 +13,7 @@ SOURCE = Path(__file__).resolve().parent
 SERVICE_ADDRESS = "192.0.2.10"
 API_PORT = 8006
 MIRROR_PORT = 8080
+GIT_PORT = 8081
 
 
 def cache() -> Path:
@@ -42,6 +43,11 @@ class Instance:
     @property
     def daemon_file(self) -> Path:
         return self.root / "daemon.json"
+
+    @property
+    def git_password(self) -> Path:
+        """What a push to the site's Git server needs; ``lab run`` has it as GIT_PASSWORD."""
+        return self.root / "git-password"
 
     @property
     def log(self) -> Path:

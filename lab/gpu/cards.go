@@ -21,6 +21,8 @@ type Card struct {
 	RowsPending   bool   `json:"remap_pending"`
 	RowsFailed    bool   `json:"remap_failed"`
 	Persistence   bool   `json:"persistence"`
+	// MIG devices, when the card is cut
+	Slices []Slice `json:"-"`
 }
 
 const (
@@ -41,7 +43,7 @@ func readCards(path string) ([]Card, error) {
 	if err := json.Unmarshal(text, &cards); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return cards, nil
+	return cards, cut(path, cards)
 }
 
 // driverSees is what the loaded driver reports on this host, for the operator's own pods.
@@ -76,6 +78,13 @@ func among(cards []Card, uuids string) []Card {
 		for _, card := range cards {
 			if card.UUID == wanted {
 				found = append(found, card)
+			}
+			for _, slice := range card.Slices {
+				if slice.UUID == wanted {
+					card.Slices = []Slice{slice}
+					found = append(found, card)
+					break
+				}
 			}
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"gpuctl.lab/incluster"
 )
 
 // runExporter answers on :9400 with the metrics of the real exporter that gpuctl reads.
@@ -37,7 +39,7 @@ func runExporter([]string) {
 		_, _ = answer.Write([]byte(text.String()))
 	})
 	server := http.Server{Addr: ":9400", ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
-	must(server.ListenAndServe(), "serving")
+	incluster.Must(server.ListenAndServe(), "serving")
 }
 
 func labelNode(labels map[string]any) error {
@@ -45,7 +47,7 @@ func labelNode(labels map[string]any) error {
 	var have struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	if err := call("GET", "/api/v1/nodes/"+node, nil, "", &have); err != nil {
+	if err := incluster.Call("GET", "/api/v1/nodes/"+node, nil, "", &have); err != nil {
 		return err
 	}
 	changed := map[string]any{}
@@ -58,12 +60,12 @@ func labelNode(labels map[string]any) error {
 		return nil
 	}
 	body := map[string]any{"metadata": map[string]any{"labels": changed}}
-	return call("PATCH", "/api/v1/nodes/"+node, body, "application/merge-patch+json", nil)
+	return incluster.Call("PATCH", "/api/v1/nodes/"+node, body, incluster.MergePatch, nil)
 }
 
 // runDiscoveryWorker sets the one label of node-feature-discovery that the operator waits for.
 func runDiscoveryWorker([]string) {
-	forever(func() error {
+	incluster.Forever(2*time.Second, func() error {
 		entries, err := os.ReadDir("/host/sys/bus/pci/devices")
 		if err != nil {
 			return err
@@ -81,16 +83,21 @@ func runDiscoveryWorker([]string) {
 
 func runFeatureDiscovery([]string) {
 	waitFor("toolkit-ready")
-	forever(func() error {
+	incluster.Forever(2*time.Second, func() error {
 		cards, err := driverSees()
 		if err != nil || len(cards) == 0 {
 			return err
 		}
 		major, rest, _ := strings.Cut(driverVersion, ".")
 		minor, _, _ := strings.Cut(rest, ".")
+		product, count := cards[0].Product, len(cards)
+		if slices := cards[0].Slices; len(slices) > 0 && os.Getenv("MIG_STRATEGY") == "single" {
+			product, count = product+"-MIG-"+slices[0].Profile, len(slices)*len(cards)
+		}
 		return labelNode(map[string]any{
-			"nvidia.com/gpu.product":              cards[0].Product,
-			"nvidia.com/gpu.count":                fmt.Sprint(len(cards)),
+			"nvidia.com/gpu.product":              product,
+			"nvidia.com/gpu.count":                fmt.Sprint(count),
+			"nvidia.com/mig.strategy":             os.Getenv("MIG_STRATEGY"),
 			"nvidia.com/gpu.memory":               fmt.Sprint(cards[0].MemoryMiB),
 			"nvidia.com/gpu.family":               "ampere",
 			"nvidia.com/cuda.driver-version.full": driverVersion,
@@ -100,6 +107,3 @@ func runFeatureDiscovery([]string) {
 		})
 	})
 }
-
-// runMigManager refuses: the lab's cards cannot be partitioned yet.
-func runMigManager([]string) { fatal("MIG: not part of the rehearsal lab") }

@@ -3,10 +3,10 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"time"
+
+	"gpuctl.lab/incluster"
 )
 
 var programs = map[string]func(arguments []string){
@@ -31,43 +31,7 @@ func main() {
 	}
 	program := programs[name]
 	if program == nil {
-		fatal("%s: not part of the rehearsal lab", name)
+		incluster.Fatal("%s: not part of the rehearsal lab", name)
 	}
 	program(arguments)
-}
-
-func fatal(format string, values ...any) {
-	fmt.Fprintf(os.Stderr, format+"\n", values...)
-	os.Exit(1)
-}
-
-func must(err error, doing string) {
-	if err != nil {
-		fatal("%s: %v", doing, err)
-	}
-}
-
-func logf(format string, values ...any) {
-	fmt.Printf("%s "+format+"\n", append([]any{time.Now().UTC().Format(time.RFC3339)}, values...)...)
-}
-
-// rest ends only with the pod.
-func rest() {
-	for {
-		time.Sleep(time.Hour)
-	}
-}
-
-// forever calls step every two seconds; an error is logged and tried again, as a controller does.
-func forever(step func() error) {
-	for last := ""; ; time.Sleep(2 * time.Second) {
-		said := ""
-		if err := step(); err != nil {
-			said = err.Error()
-		}
-		if said != "" && said != last {
-			logf("error: %s", said)
-		}
-		last = said
-	}
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,10 +15,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	plugin "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 	"sigs.k8s.io/yaml"
+
+	"gpuctl.lab/incluster"
 )
 
 func mark(barrier string) {
-	must(write(filepath.Join(validations, barrier), nil, 0o644), "marking "+barrier)
+	incluster.Must(write(filepath.Join(validations, barrier), nil, 0o644), "marking "+barrier)
 }
 
 func marked(barrier string) bool {
@@ -29,12 +33,12 @@ func runDriver([]string) {
 	_ = os.Remove(filepath.Join(validations, ".driver-ctr-ready"))
 	cards, err := readCards(hostCards)
 	if err != nil || len(cards) == 0 {
-		fatal("no NVIDIA device on this host: %v", err)
+		incluster.Fatal("no NVIDIA device on this host: %v", err)
 	}
 	time.Sleep(time.Second)
 	self, err := os.ReadFile("/proc/self/exe")
-	must(err, "reading myself")
-	must(write(driverRoot+"/usr/bin/nvidia-smi", self, 0o755), "installing nvidia-smi")
+	incluster.Must(err, "reading myself")
+	incluster.Must(write(driverRoot+"/usr/bin/nvidia-smi", self, 0o755), "installing nvidia-smi")
 	copyCards := func() error {
 		text, err := os.ReadFile(hostCards)
 		if err != nil {
@@ -45,13 +49,13 @@ func runDriver([]string) {
 		}
 		return write(driverCards, text, 0o644)
 	}
-	must(copyCards(), "loading the driver")
+	incluster.Must(copyCards(), "loading the driver")
 	mark(".driver-ctr-ready")
-	logf("driver %s loaded, %d cards", driverVersion, len(cards))
+	incluster.Logf("driver %s loaded, %d cards", driverVersion, len(cards))
 	for {
 		time.Sleep(300 * time.Millisecond)
 		if err := copyCards(); err != nil {
-			logf("error: %v", err)
+			incluster.Logf("error: %v", err)
 		}
 	}
 }
@@ -60,21 +64,21 @@ func runDriver([]string) {
 func runToolkit([]string) {
 	waitFor("driver-ready")
 	self, err := os.ReadFile("/proc/self/exe")
-	must(err, "reading myself")
+	incluster.Must(err, "reading myself")
 	if os.Getenv("ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED") == "false" {
 		_ = os.Remove("/host" + acceptFile)
 	} else {
-		must(write("/host"+acceptFile, nil, 0o644), "configuring the runtime")
+		incluster.Must(write("/host"+acceptFile, nil, 0o644), "configuring the runtime")
 	}
-	must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", self, 0o755), "installing the runtime")
+	incluster.Must(write("/host/usr/local/nvidia/toolkit/nvidia-container-runtime", self, 0o755), "installing the runtime")
 	mark("toolkit-installed")
-	logf("toolkit installed")
-	rest()
+	incluster.Logf("toolkit installed")
+	incluster.Rest()
 }
 
 func waitFor(barrier string) {
 	for !marked(barrier) {
-		logf("waiting for %s", barrier)
+		incluster.Logf("waiting for %s", barrier)
 		time.Sleep(500 * time.Millisecond)
 	}
 }
@@ -82,34 +86,34 @@ func waitFor(barrier string) {
 // runValidator plays the init containers of nvidia-operator-validator, and its main one.
 func runValidator(arguments []string) {
 	if len(arguments) == 0 {
-		logf("all validations are successful")
-		rest()
+		incluster.Logf("all validations are successful")
+		incluster.Rest()
 	}
 	switch arguments[0] {
 	case "driver":
 		waitFor(".driver-ctr-ready")
 		_, err := driverSees()
-		must(err, "driver")
+		incluster.Must(err, "driver")
 		mark("driver-ready")
 	case "toolkit":
 		mark("toolkit-ready") // this container runs under the runtime class: that it runs is the proof
 	case "cuda":
 		cards, err := driverSees()
-		must(err, "CUDA")
+		incluster.Must(err, "CUDA")
 		for _, card := range cards {
 			if card.Healthy {
 				mark("cuda-ready")
 				return
 			}
 		}
-		fatal("no healthy card")
+		incluster.Fatal("no healthy card")
 	case "plugin":
 		node := os.Getenv("NODE_NAME")
 		for {
 			var answer struct {
 				Status struct{ Allocatable map[string]string }
 			}
-			if err := call("GET", "/api/v1/nodes/"+node, nil, "", &answer); err == nil {
+			if err := incluster.Call("GET", "/api/v1/nodes/"+node, nil, "", &answer); err == nil {
 				for name, count := range answer.Status.Allocatable {
 					if strings.HasPrefix(name, "nvidia.com/") && count != "0" {
 						mark("plugin-ready")
@@ -117,11 +121,11 @@ func runValidator(arguments []string) {
 					}
 				}
 			}
-			logf("waiting for the node to offer GPUs")
+			incluster.Logf("waiting for the node to offer GPUs")
 			time.Sleep(time.Second)
 		}
 	default:
-		fatal("validator %s: not part of the rehearsal lab", arguments[0])
+		incluster.Fatal("validator %s: not part of the rehearsal lab", arguments[0])
 	}
 }
 
@@ -142,70 +146,105 @@ type Sharing struct {
 
 type devicePlugin struct {
 	plugin.UnimplementedDevicePluginServer
+	// what is offered: the resource's own name, and how it is shared
+	resource string
 	replicas int
 	failMany bool
 }
 
+const plugins = "/var/lib/kubelet/device-plugins/"
+
 func runDevicePlugin([]string) {
 	waitFor("toolkit-ready")
-	server := &devicePlugin{replicas: 1}
-	name := "nvidia.com/gpu"
+	shared := devicePlugin{replicas: 1}
+	suffix := ""
 	// the node's label names the entry; without one the default that the operator passes
 	chosen := chosenConfiguration()
 	if chosen != "" {
 		text, err := os.ReadFile("/config/" + chosen)
-		must(err, "reading the sharing configuration")
+		incluster.Must(err, "reading the sharing configuration")
 		var config Sharing
-		must(yaml.UnmarshalStrict(text, &config), "the sharing configuration "+chosen)
+		incluster.Must(yaml.UnmarshalStrict(text, &config), "the sharing configuration "+chosen)
 		for _, resource := range config.Sharing.TimeSlicing.Resources {
-			if resource.Name != name {
-				fatal("time-slicing of %s: not part of the rehearsal lab", resource.Name)
+			if resource.Name != "nvidia.com/gpu" {
+				incluster.Fatal("time-slicing of %s: not part of the rehearsal lab", resource.Name)
 			}
-			server.replicas = resource.Replicas
+			shared.replicas = resource.Replicas
 		}
-		server.failMany = config.Sharing.TimeSlicing.FailRequestsGreaterThanOne
+		shared.failMany = config.Sharing.TimeSlicing.FailRequestsGreaterThanOne
 		if config.Sharing.TimeSlicing.RenameByDefault {
-			name += ".shared"
+			suffix = ".shared"
 		}
 	}
-	const folder, socket = "/var/lib/kubelet/device-plugins/", "lab-gpu.sock"
-	_ = os.Remove(folder + socket)
-	listener, err := net.Listen("unix", folder+socket)
-	must(err, "listening")
-	service := grpc.NewServer()
-	plugin.RegisterDevicePluginServer(service, server)
-	go func() { must(service.Serve(listener), "serving") }()
-	register := func() error {
-		connection, err := grpc.NewClient("unix://"+folder+"kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			return err
-		}
-		defer connection.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_, err = plugin.NewRegistrationClient(connection).Register(ctx, &plugin.RegisterRequest{
-			Version: plugin.Version, Endpoint: socket, ResourceName: name})
-		return err
+	cards, err := driverSees()
+	incluster.Must(err, "asking the driver")
+	offered := offer(cards)
+	sockets := []string{}
+	for _, name := range slices.Sorted(maps.Keys(offered)) {
+		server := shared
+		server.resource = name
+		socket := "lab-" + strings.ReplaceAll(strings.TrimPrefix(name, "nvidia.com/"), ".", "-") + ".sock"
+		server.serve(socket, name+suffix)
+		sockets = append(sockets, socket)
 	}
-	must(register(), "registering with the kubelet")
-	logf("registered %s", name)
 	// a restarted kubelet empties the folder: end, and be started again
 	for {
 		time.Sleep(time.Second)
-		if _, err := os.Stat(folder + socket); err != nil {
-			fatal("the kubelet was restarted")
+		for _, socket := range sockets {
+			if _, err := os.Stat(plugins + socket); err != nil {
+				incluster.Fatal("the kubelet was restarted")
+			}
 		}
 		if now := chosenConfiguration(); now != chosen {
-			fatal("the node chose the configuration %q", now)
+			incluster.Fatal("the node chose the configuration %q", now)
+		}
+		if cards, err := driverSees(); err == nil && !sameKeys(offer(cards), offered) {
+			incluster.Fatal("the cards were cut anew")
 		}
 	}
+}
+
+func offer(cards []Card) map[string][]string { return resources(cards, os.Getenv("MIG_STRATEGY")) }
+
+func sameKeys(a, b map[string][]string) bool {
+	if len(b) == 0 {
+		return len(a) == 0
+	}
+	for name := range a {
+		if _, known := b[name]; !known {
+			return false
+		}
+		// a card that is gone keeps its slots unhealthy; one that is cut has others
+		if len(a[name]) > len(b[name]) || strings.HasPrefix(a[name][0], "MIG-") != strings.HasPrefix(b[name][0], "MIG-") {
+			return false
+		}
+	}
+	return true
+}
+
+func (server *devicePlugin) serve(socket, name string) {
+	_ = os.Remove(plugins + socket)
+	listener, err := net.Listen("unix", plugins+socket)
+	incluster.Must(err, "listening")
+	service := grpc.NewServer()
+	plugin.RegisterDevicePluginServer(service, server)
+	go func() { incluster.Must(service.Serve(listener), "serving") }()
+	connection, err := grpc.NewClient("unix://"+plugins+"kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	incluster.Must(err, "reaching the kubelet")
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err = plugin.NewRegistrationClient(connection).Register(ctx, &plugin.RegisterRequest{
+		Version: plugin.Version, Endpoint: socket, ResourceName: name})
+	incluster.Must(err, "registering with the kubelet")
+	incluster.Logf("registered %s", name)
 }
 
 func chosenConfiguration() string {
 	var node struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	for call("GET", "/api/v1/nodes/"+os.Getenv("NODE_NAME"), nil, "", &node) != nil {
+	for incluster.Call("GET", "/api/v1/nodes/"+os.Getenv("NODE_NAME"), nil, "", &node) != nil {
 		time.Sleep(time.Second)
 	}
 	if chosen := node.Metadata.Labels["nvidia.com/device-plugin.config"]; chosen != "" {
@@ -222,12 +261,14 @@ func (server *devicePlugin) devices() []*plugin.Device {
 		if !card.Healthy {
 			health = plugin.Unhealthy
 		}
-		for replica := range server.replicas {
-			id := card.UUID
-			if server.replicas > 1 {
-				id = fmt.Sprintf("%s::%d", card.UUID, replica)
+		for _, uuid := range offer([]Card{card})[server.resource] {
+			for replica := range server.replicas {
+				id := uuid
+				if server.replicas > 1 {
+					id = fmt.Sprintf("%s::%d", uuid, replica)
+				}
+				devices = append(devices, &plugin.Device{ID: id, Health: health})
 			}
-			devices = append(devices, &plugin.Device{ID: id, Health: health})
 		}
 	}
 	return devices

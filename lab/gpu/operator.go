@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"time"
+
+	"gpuctl.lab/incluster"
 )
 
 const (
@@ -13,7 +16,7 @@ const (
 	policies  = "/apis/nvidia.com/v1/clusterpolicies"
 )
 
-type object = map[string]any
+type object = incluster.Object
 
 // Policy is the part of ClusterPolicy that the lab acts on; the chart refuses values that it does not know.
 type Policy struct {
@@ -32,6 +35,9 @@ type Policy struct {
 		Driver, DCGMExporter, MigManager struct {
 			Enabled bool `json:"enabled"`
 		}
+		Mig struct {
+			Strategy string `json:"strategy"`
+		} `json:"mig"`
 		DevicePlugin struct {
 			Config struct {
 				Name    string `json:"name"`
@@ -52,29 +58,26 @@ type operand struct {
 	enabled     bool
 }
 
-func runOperator([]string) { forever(reconcile) }
+func runOperator([]string) { incluster.Forever(2*time.Second, reconcile) }
 
 func reconcile() error {
 	var found struct{ Items []Policy }
-	if err := call("GET", policies, nil, "", &found); err != nil {
+	if err := incluster.Call("GET", policies, nil, "", &found); err != nil {
 		return err
 	}
 	if len(found.Items) != 1 {
 		return fmt.Errorf("%d ClusterPolicies instead of one", len(found.Items))
 	}
 	policy := found.Items[0]
-	if policy.Spec.MigManager.Enabled {
-		logf("the lab's cards cannot be partitioned")
-	}
 	if !policy.Spec.Driver.Enabled || !policy.Spec.Toolkit.Enabled {
 		return errors.New("a preinstalled driver or toolkit: not part of the rehearsal lab")
 	}
-	if err := labelNodes(); err != nil {
+	if err := labelNodes(policy.Spec.MigManager.Enabled); err != nil {
 		return err
 	}
 	runtime := object{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "nvidia",
 		"metadata": object{"name": "nvidia", "ownerReferences": owner(policy)}}
-	if err := apply("/apis/node.k8s.io/v1/runtimeclasses/nvidia", runtime); err != nil {
+	if err := incluster.Apply("gpu-operator", "/apis/node.k8s.io/v1/runtimeclasses/nvidia", runtime); err != nil {
 		return err
 	}
 	ready := true
@@ -84,24 +87,24 @@ func reconcile() error {
 		{"nvidia-operator-validator", "operator-validator", "nvidia-validator", nil, true, true},
 		{"nvidia-device-plugin-daemonset", "device-plugin", "nvidia-device-plugin", nil, true, true},
 		{"gpu-feature-discovery", "gpu-feature-discovery", "gpu-feature-discovery", nil, true, true},
+		{"nvidia-mig-manager", "mig-manager", "nvidia-mig-manager", nil, true, policy.Spec.MigManager.Enabled},
 		{"nvidia-dcgm-exporter", "dcgm-exporter", "dcgm-exporter", nil, true, policy.Spec.DCGMExporter.Enabled},
 	} {
 		path := "/apis/apps/v1/namespaces/" + namespace + "/daemonsets/" + part.name
 		if !part.enabled {
-			var gone apiError
-			if err := call("DELETE", path, nil, "", nil); err != nil && !(errors.As(err, &gone) && gone.status == http.StatusNotFound) {
+			if err := incluster.Call("DELETE", path, nil, "", nil); err != nil && !incluster.Is(err, http.StatusNotFound) {
 				return err
 			}
 			continue
 		}
-		if err := apply(path, daemonSet(part, policy)); err != nil {
+		if err := incluster.Apply("gpu-operator", path, daemonSet(part, policy)); err != nil {
 			return err
 		}
 		var live struct {
 			Metadata struct{ Generation int }
 			Status   struct{ ObservedGeneration, DesiredNumberScheduled, NumberReady, UpdatedNumberScheduled int }
 		}
-		if err := call("GET", path, nil, "", &live); err != nil {
+		if err := incluster.Call("GET", path, nil, "", &live); err != nil {
 			return err
 		}
 		status := live.Status
@@ -115,9 +118,9 @@ func reconcile() error {
 	if state == policy.Status.State {
 		return nil
 	}
-	logf("ClusterPolicy is %s", state)
-	return call("PATCH", policies+"/"+policy.Metadata.Name+"/status", object{"status": object{"state": state, "namespace": namespace}},
-		"application/merge-patch+json", nil)
+	incluster.Logf("ClusterPolicy is %s", state)
+	return incluster.Call("PATCH", policies+"/"+policy.Metadata.Name+"/status", object{"status": object{"state": state, "namespace": namespace}},
+		incluster.MergePatch, nil)
 }
 
 func owner(policy Policy) []any {
@@ -125,12 +128,8 @@ func owner(policy Policy) []any {
 		"controller": true, "blockOwnerDeletion": true}}
 }
 
-func apply(path string, wanted object) error {
-	return call("PATCH", path+"?fieldManager=gpu-operator&force=true", wanted, "application/apply-patch+yaml", nil)
-}
-
 // labelNodes marks the nodes that node-feature-discovery found NVIDIA cards on, and takes the marks off the others.
-func labelNodes() error {
+func labelNodes(cutting bool) error {
 	var nodes struct {
 		Items []struct {
 			Metadata struct {
@@ -139,7 +138,7 @@ func labelNodes() error {
 			}
 		}
 	}
-	if err := call("GET", "/api/v1/nodes", nil, "", &nodes); err != nil {
+	if err := incluster.Call("GET", "/api/v1/nodes", nil, "", &nodes); err != nil {
 		return err
 	}
 	for _, node := range nodes.Items {
@@ -152,6 +151,14 @@ func labelNodes() error {
 				wanted[name] = "true"
 			}
 		}
+		if cutting && len(wanted) > 0 && wanted["nvidia.com/gpu.present"] == "true" {
+			wanted["nvidia.com/gpu.deploy.mig-manager"] = "true"
+			if node.Metadata.Labels[migConfig] == "" {
+				wanted[migConfig] = uncut
+			}
+		} else {
+			wanted["nvidia.com/gpu.deploy.mig-manager"] = nil
+		}
 		changed := object{}
 		for name, value := range wanted {
 			current, there := node.Metadata.Labels[name]
@@ -163,7 +170,7 @@ func labelNodes() error {
 			continue
 		}
 		body := object{"metadata": object{"labels": changed}}
-		if err := call("PATCH", "/api/v1/nodes/"+node.Metadata.Name, body, "application/merge-patch+json", nil); err != nil {
+		if err := incluster.Call("PATCH", "/api/v1/nodes/"+node.Metadata.Name, body, incluster.MergePatch, nil); err != nil {
 			return err
 		}
 	}
@@ -183,6 +190,7 @@ func daemonSet(part operand, policy Policy) object {
 			"env": []any{
 				object{"name": "NODE_NAME", "valueFrom": object{"fieldRef": object{"fieldPath": "spec.nodeName"}}},
 				object{"name": "DEFAULT_CONFIG", "value": policy.Spec.DevicePlugin.Config.Default},
+				object{"name": "MIG_STRATEGY", "value": policy.Spec.Mig.Strategy},
 			},
 			"volumeMounts": []any{
 				object{"name": "host", "mountPath": "/host", "mountPropagation": "HostToContainer"},

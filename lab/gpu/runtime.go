@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"gpuctl.lab/incluster"
 )
 
 const (
@@ -19,11 +21,11 @@ func runRuntime(arguments []string) {
 	if _, err := os.Stat(acceptFile); err == nil {
 		for i, argument := range arguments {
 			if (argument == "--bundle" || argument == "-b") && i+1 < len(arguments) {
-				must(giveAll(filepath.Join(arguments[i+1], "config.json")), "changing the bundle")
+				incluster.Must(giveAll(filepath.Join(arguments[i+1], "config.json")), "changing the bundle")
 			}
 		}
 	}
-	must(syscall.Exec(runc, append([]string{runc}, arguments...), os.Environ()), "running runc")
+	incluster.Must(syscall.Exec(runc, append([]string{runc}, arguments...), os.Environ()), "running runc")
 }
 
 func giveAll(path string) error {

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"gpuctl.lab/incluster"
 )
 
 // runSmi answers `-L` and `--query-gpu=... --format=csv,noheader[,nounits]`; the fields are those of the real tool.
 func runSmi(arguments []string) {
 	cards, err := visible()
 	if err != nil {
-		fatal("%v. Make sure that the latest NVIDIA driver is installed and running.", err)
+		incluster.Fatal("%v. Make sure that the latest NVIDIA driver is installed and running.", err)
 	}
 	query, format, fields := "", "", Card.field
 	for _, argument := range arguments {
@@ -18,6 +20,9 @@ func runSmi(arguments []string) {
 		case argument == "-L":
 			for index, card := range cards {
 				fmt.Printf("GPU %d: %s (UUID: %s)\n", index, card.Name, card.UUID)
+				for number, slice := range card.Slices {
+					fmt.Printf("  MIG %-12sDevice %2d: (UUID: %s)\n", slice.Profile, number, slice.UUID)
+				}
 			}
 			return
 		case strings.HasPrefix(argument, "--query-gpu="):
@@ -27,21 +32,21 @@ func runSmi(arguments []string) {
 		case argument == "--format=csv,noheader,nounits", argument == "--format=csv,noheader":
 			format = argument
 		default:
-			fatal("nvidia-smi %s: not part of the rehearsal lab", argument)
+			incluster.Fatal("nvidia-smi %s: not part of the rehearsal lab", argument)
 		}
 	}
 	if query == "" || format == "" {
-		fatal("nvidia-smi: only -L and --query-gpu with --format=csv,noheader are part of the rehearsal lab")
+		incluster.Fatal("nvidia-smi: only -L and --query-gpu with --format=csv,noheader are part of the rehearsal lab")
 	}
 	if len(cards) == 0 {
-		fatal("No devices were found")
+		incluster.Fatal("No devices were found")
 	}
 	for index, card := range cards {
 		var row []string
 		for _, field := range strings.Split(query, ",") {
 			value, known := fields(card, strings.TrimSpace(field), index)
 			if !known {
-				fatal("Field %q is not a valid field to query.", field)
+				incluster.Fatal("Field %q is not a valid field to query.", field)
 			}
 			row = append(row, value)
 		}
@@ -58,7 +63,7 @@ func (card Card) field(name string, index int) (string, bool) {
 		"pci.bus_id":                           "0000" + strings.ToUpper(card.PCI),
 		"memory.total":                         fmt.Sprint(card.MemoryMiB),
 		"persistence_mode":                     map[bool]string{true: "Enabled", false: "Disabled"}[card.Persistence],
-		"mig.mode.current":                     "Disabled",
+		"mig.mode.current":                     map[bool]string{true: "Enabled", false: "Disabled"}[len(card.Slices) > 0],
 		"ecc.errors.uncorrected.volatile.sram": fmt.Sprint(card.Uncorrectable),
 	}[name]
 	return value, known
@@ -86,10 +91,10 @@ func runVectorAdd([]string) {
 	const elements = 50000
 	fmt.Printf("[Vector addition of %d elements]\n", elements)
 	if err != nil || len(cards) == 0 {
-		fatal("Failed to allocate device vector A (error code no CUDA-capable device is detected)!")
+		incluster.Fatal("Failed to allocate device vector A (error code no CUDA-capable device is detected)!")
 	}
 	if card := cards[0]; !card.Healthy || card.Xid != 0 {
-		fatal("Failed to copy vector A from host to device (error code uncorrectable ECC error encountered)!")
+		incluster.Fatal("Failed to copy vector A from host to device (error code uncorrectable ECC error encountered)!")
 	}
 	a, b, sum := make([]float32, elements), make([]float32, elements), make([]float32, elements)
 	for i := range a {
@@ -98,7 +103,7 @@ func runVectorAdd([]string) {
 	}
 	for i := range sum {
 		if d := sum[i] - (a[i] + b[i]); d > 1e-5 || d < -1e-5 {
-			fatal("Result verification failed at element %d!", i)
+			incluster.Fatal("Result verification failed at element %d!", i)
 		}
 	}
 	fmt.Println("Test PASSED\nDone")

@@ -74,11 +74,12 @@ func startNode(processes *children, config Config, access nodeAccess) {
 	rememberServers(cluster.Servers)
 	writeFile(agentDir+"/client-ca.crt", cluster.ClientCA, 0o644)
 	node, address := config.nodeName(), config.nodeIP()
-	for _, purpose := range words("kubelet kube-proxy serving-kubelet") {
+	for _, purpose := range words("kubelet kube-proxy k3s-controller serving-kubelet") {
 		requestCertificate(c, purpose, node, address)
 	}
 	kubeconfig(kubeletConfig, access.api, agentDir+"/client-kubelet", 0o600)
 	kubeconfig(agentDir+"/kubeproxy.kubeconfig", access.api, agentDir+"/client-kube-proxy", 0o600)
+	kubeconfig(controllerConfig, access.api, agentDir+"/client-k3s-controller", 0o600)
 
 	startContainerd(processes)
 	importImages()
@@ -112,6 +113,9 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 		}
 		return nil
 	})
+	if config.get("disable-network-policy", "false") != "true" {
+		go keepNetworkPolicies(node, cluster)
+	}
 }
 
 func kubectlNode(arguments ...string) (string, error) {

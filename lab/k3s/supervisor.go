@@ -215,6 +215,8 @@ func (s *supervisor) signNode(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(loadAuthority("client-ca").sign(request.PublicKey, subject{"system:node:" + node, []string{"system:nodes"}, nil, nil}))
 	case "kube-proxy":
 		_, _ = w.Write(loadAuthority("client-ca").sign(request.PublicKey, subject{"system:kube-proxy", nil, nil, nil}))
+	case "k3s-controller":
+		_, _ = w.Write(loadAuthority("client-ca").sign(request.PublicKey, subject{"system:k3s-controller", nil, nil, nil}))
 	case "serving-kubelet":
 		_, _ = w.Write(loadAuthority("server-ca").sign(request.PublicKey, subject{node, nil, []string{node, "localhost"}, []string{"127.0.0.1", address}}))
 	default:

@@ -24,7 +24,8 @@ from gpuctl.run.workspace import Workspace
 from gpuctl.spec.resolved import Resolved
 
 if TYPE_CHECKING:
-    from gpuctl.verify.run import Report
+    from gpuctl.verify.base import Result
+    from gpuctl.verify.run import Choice, Report
 
 # what an earlier phase does that makes the observation of a later one worthless
 NEW_MACHINE = ("create", "replace")
@@ -33,7 +34,10 @@ SETTLE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Options:
-    """What every command that looks at a cluster is given. ``command`` is what the operator typed."""
+    """What every command that looks at a cluster is given. ``command`` is what the operator typed.
+
+    ``quiet``: of what happens, only warnings are shown.
+    """
 
     spec: Path
     site: Path | None = None
@@ -41,6 +45,7 @@ class Options:
     yes: bool = False
     consent: Consent = field(default_factory=Consent)
     command: str = "gpuctl"
+    quiet: bool = False
 
     @property
     def rest(self) -> str:
@@ -123,6 +128,8 @@ def _settle(ctx: Context) -> None:
 
 def _presenter(options: Options, *, mutates: bool) -> observers.Observer:
     # what a mutating run says is its result; elsewhere it is progress, which must not mix with the result on stdout
+    if options.quiet:
+        return observers.Warnings(sys.stderr)
     if mutates and options.json:
         return observers.Ndjson(sys.stdout)
     stream = sys.stdout if mutates else sys.stderr
@@ -227,26 +234,57 @@ def _stop_if_asked(ctx: Context) -> None:
         raise GpuctlError("stopped")
 
 
-def verify(ctx: Context, only: Sequence[str] = (), skip: Sequence[str] = (), settle: float = 0.0) -> Report:
-    """Run the checks and emit one event each. ``settle``: seconds in which what is not true yet is measured again."""
+def verify(ctx: Context, choice: Choice | None = None, settle: float = 0.0) -> Report:
+    """Run the checks (all general ones by default) and emit one event each.
+
+    ``settle``: seconds in which what is not true yet is measured again.
+    """
+    from gpuctl.verify.run import Choice
     from gpuctl.verify.run import verify as run_checks
 
     ctx.say("phase.started", "checks against the live cluster", phase="verify")
-    report = run_checks(ctx, only=tuple(only), skip=tuple(skip), settle=settle)
+    report = run_checks(ctx, choice or Choice(), settle=settle)
     for result in report.results:
-        measurement = result.measurement
-        ctx.say(
-            "check",
-            f"{result.check.id} {measurement.outcome}: {measurement.measured}",
-            phase="verify",
-            target=result.check.id,
-            outcome=measurement.outcome,
-            measured=measurement.measured,
-            limit=measurement.limit,
-            reason=measurement.reason,
-        )
+        _say_check(ctx, result)
     ctx.say("phase.finished", f"{len(report.results)} checks  {observers.clock(report.seconds)}", phase="verify")
     return report
+
+
+def watch(ctx: Context, choice: Choice, every: float) -> Iterator[Report]:
+    """A report of every round until the run is stopped; a round that is cut short is not reported."""
+    from gpuctl.report import changes
+    from gpuctl.verify.run import verify as run_checks
+
+    last: Report | None = None
+    while not ctx.stop.is_set():
+        try:
+            report = run_checks(ctx, choice)
+        except GpuctlError as error:
+            if error.exit_code != Exit.LOCKED:
+                raise
+            ctx.say("warning", f"{error.what}: this round is left out", phase="verify")
+        else:
+            if ctx.stop.is_set():
+                return
+            for _, result in changes.changed(last, report):
+                _say_check(ctx, result)
+            yield report
+            last = report
+        ctx.stop.wait(every)
+
+
+def _say_check(ctx: Context, result: Result) -> None:
+    measurement = result.measurement
+    ctx.say(
+        "check",
+        f"{result.check.id} {measurement.outcome}: {measurement.measured}",
+        phase="verify",
+        target=result.check.id,
+        outcome=measurement.outcome,
+        measured=measurement.measured,
+        limit=measurement.limit,
+        reason=measurement.reason,
+    )
 
 
 def show_report(report: Report, options: Options) -> None:
@@ -264,11 +302,11 @@ def show_report(report: Report, options: Options) -> None:
     table.render(report, console)
 
 
-def write_report(path: Path, text: str) -> None:
+def write_report(path: Path, text: str | bytes) -> None:
     """Write a report file; GpuctlError when the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     except OSError as error:
         raise GpuctlError(f"cannot write {path}: {error.strerror}", where=str(path)) from error
 

@@ -15,6 +15,7 @@ from gpuctl.spec.resolved import Resolved
 
 if TYPE_CHECKING:
     from gpuctl.systems.ansible import Ansible
+    from gpuctl.systems.git import Git
     from gpuctl.systems.helm import Helm
     from gpuctl.systems.kubernetes import Kubernetes
     from gpuctl.systems.proxmox import Proxmox
@@ -84,3 +85,9 @@ class Context:
         from gpuctl.systems.helm import Helm
 
         return Helm.of(self)
+
+    @cached_property
+    def git(self) -> Git:
+        from gpuctl.systems.git import Git
+
+        return Git.of(self)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpuctl.verify.checks import ALL
+from gpuctl.verify.checks import ALL, STRESS
 from tests.lab.conftest import Lab
 
 WORKER = 9021
@@ -34,9 +34,9 @@ def kubectl(lab: Lab, arguments: str) -> str:
     return lab.inside(9011, f"k3s kubectl {arguments}")
 
 
-def outcomes(lab: Lab, *only: str, code: int) -> dict[str, dict[str, Any]]:
+def outcomes(lab: Lab, *only: str, code: int, stress: bool = False) -> dict[str, dict[str, Any]]:
     """What verify says of these checks, by id."""
-    words = [word for name in only for word in ("--only", name)]
+    words = [word for name in only for word in ("--only", name)] + ["--gpu-stress"] * stress
     done = lab.gpuctl("verify", "-o", "json", *words, code=code)
     return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
 
@@ -98,6 +98,65 @@ def test_a_runtime_that_hands_out_cards_by_environment_is_found(small: Lab) -> N
     assert outcomes(small, "GPU-07", code=0)["GPU-07"]["outcome"] == "pass"
 
 
+# the kubelet runs half a second of every three and a half
+PAUSED = """
+p=$(pgrep -f "[k]3s kubelet")
+systemd-run --quiet --unit slow sh -c "while :; do kill -STOP $p; sleep 3; kill -CONT $p; sleep 0.5; done" """
+RESUMED = 'systemctl stop slow; kill -CONT $(pgrep -f "[k]3s kubelet")'
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair", "checks", "reason"),
+    [
+        ("ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500", ("CLU-11",), "of 1450 bytes reach wk1"),
+        (
+            "tc qdisc add dev flannel.1 root tbf rate 20mbit burst 32k latency 50ms",
+            "tc qdisc del dev flannel.1 root",
+            ("CLU-10",),
+            "wk1 to cp1: 0.0",
+        ),
+        (PAUSED, RESUMED, ("CLU-17",), "wk1: 2 of 2 took up to"),
+    ],
+)
+def test_a_damaged_way_or_a_slow_node_is_named(
+    small: Lab, damage: str, repair: str, checks: tuple[str, ...], reason: str
+) -> None:
+    small.inside(WORKER, damage)
+    try:
+        said = outcomes(small, *checks, code=6)
+    finally:
+        small.inside(WORKER, repair)
+    assert reason in said[checks[0]]["reason"]
+
+
+def test_quick_starts_no_pod_and_says_what_it_left_out(small: Lab) -> None:
+    page = small.folder / "report.html"
+    events = kubectl(small, "get events -A -o name")
+    started = time.monotonic()
+    done = small.gpuctl("verify", "--quick", "--html", str(page))
+    assert time.monotonic() - started < 60
+    assert kubectl(small, "get events -A -o name") == events
+    assert "not measured: left out by --quick: CLU-09" in done.stdout
+    text = page.read_text(encoding="utf-8")
+    kept = json.loads((small.workspace / "reports/verify.json").read_text(encoding="utf-8"))
+    cards = [card["uuid"] for card in kept["picture"]["machines"][1]["cards"]]
+    assert len(cards) == 2
+    assert all(uuid in text for uuid in cards)
+    assert "simulated here" in text
+    assert "<svg" in (small.workspace / "reports/verify.html").read_text(encoding="utf-8")
+
+
+def test_watching_ends_cleanly_when_it_is_stopped(small: Lab) -> None:
+    code = small.interrupted("verify", "--watch", "--quick", "--every", "1", at="checks", number=signal.SIGTERM)
+    assert code == 0
+
+
+def test_the_stress_is_never_a_pass_here(small: Lab) -> None:
+    said = outcomes(small, *(check.id for check in STRESS), stress=True, code=7)
+    assert {one["outcome"] for one in said.values()} <= {"unknown", "skipped"}
+    assert all(one["reason"] for one in said.values())
+
+
 def test_cards_that_a_pod_holds_are_left_to_it_and_said(small: Lab) -> None:
     small.inside(9011, f"k3s kubectl apply -f - <<'END'\n{HOLDER}\nEND")
     eventually(small, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
@@ -151,6 +210,30 @@ def test_time_slicing_comes_and_goes(small: Lab) -> None:
     small.gpuctl("plan", "--detailed-exitcode", code=0)
 
 
+def test_cards_are_cut_by_mig_and_made_whole_again(small: Lab) -> None:
+    small.inside(9011, f"k3s kubectl apply -f - <<'END'\n{HOLDER}\nEND")
+    eventually(small, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
+    small.edit("count: 2}", "count: 2, sharing: mig, mig: all-balanced}")
+    refused = small.gpuctl("plan", code=1).stderr
+    assert "cannot be cut anew" in refused
+    assert "default/alice" in refused
+    kubectl(small, "delete pod alice")
+    assert "nvidia.com/mig.config=all-balanced" in small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    small.gpuctl("gpu", "--yes")
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+    slices = kubectl(small, "get node wk1 -o 'jsonpath={.status.allocatable}'")
+    for resource in ('"nvidia.com/mig-1g.10gb":"4"', '"nvidia.com/mig-2g.20gb":"2"', '"nvidia.com/mig-3g.40gb":"2"'):
+        assert resource in slices
+    assert {said["outcome"] for said in outcomes(small, "gpu", code=0).values()} == {"pass"}
+    small.edit("all-balanced}", "all-1g.10gb}")
+    small.gpuctl("gpu", "--yes")
+    assert kubectl(small, ALLOCATABLE) == "14"
+    small.edit(", sharing: mig, mig: all-1g.10gb}", "}")
+    small.gpuctl("gpu", "--yes")
+    assert kubectl(small, ALLOCATABLE) == "2"
+    small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
 def test_what_a_killed_helm_left_is_taken_up_by_the_next_run(small: Lab) -> None:
     """Its record is written as Helm writes it before it touches the first object."""
     record = json.loads(kubectl(small, "-n gpu-operator get secret -l owner=helm,status=deployed -o json"))["items"][0]
@@ -183,3 +266,26 @@ def test_a_release_of_somebody_else_is_not_touched(small: Lab) -> None:
     done = small.gpuctl("gpu", "--yes", code=1)
     assert "was not made by gpuctl" in done.stderr
     assert kubectl(small, "-n gpu-operator get secrets -o name") == before
+
+
+DEPRECATED = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: things.test.gpuctl.io}
+spec:
+  group: test.gpuctl.io
+  scope: Cluster
+  names: {kind: Thing, plural: things}
+  versions:
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+    - {name: v1beta1, served: true, storage: false, deprecated: true, schema: {openAPIV3Schema: {type: object}}}
+"""
+
+
+def test_somebody_who_uses_a_deprecated_api_is_found(small: Lab) -> None:
+    """The last one: the server counts it until it restarts."""
+    small.inside(9011, f"k3s kubectl apply -f - <<'END'\n{DEPRECATED}\nEND")
+    kubectl(small, "wait --for condition=established crd/things.test.gpuctl.io")
+    eventually(small, "get --raw /apis/test.gpuctl.io/v1beta1/things | grep -c ThingList", "1")
+    reason = outcomes(small, "CLU-19", code=6)["CLU-19"]["reason"]
+    assert "test.gpuctl.io/v1beta1 things: deprecated by its maker" in reason

@@ -13,6 +13,7 @@ from gpuctl.cli import (
     apply,
     destroy,
     explain,
+    gitops,
     kubeconfig,
     phase,
     plan,
@@ -44,6 +45,9 @@ app.command("apply")(apply.command)
 app.command("provision")(phase.provision)
 app.command("bootstrap")(phase.bootstrap)
 app.command("gpu")(phase.gpu)
+app.command("manage")(phase.manage)
+app.command("jupyter")(phase.jupyter)
+app.add_typer(gitops.app, name="gitops")
 app.command("verify")(verify.command)
 app.command("status")(status.command)
 app.command("kubeconfig")(kubeconfig.command)

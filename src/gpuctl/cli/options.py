@@ -29,6 +29,29 @@ Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="ID", help="Only these checks.", envvar="GPUCTL_ONLY")
 ]
 Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="ID", help="Not these checks.", envvar="GPUCTL_SKIP")]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="Leave out the checks that start pods (shown as skipped).", envvar="GPUCTL_QUICK"),
+]
+GpuStress = Annotated[
+    bool,
+    typer.Option(
+        "--gpu-stress",
+        help="Also load the free cards: bandwidths, NCCL, DCGM diagnostics (many minutes; needs verify.stress_image).",
+        envvar="GPUCTL_GPU_STRESS",
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Measure again until stopped; one line per change.", envvar="GPUCTL_WATCH"),
+]
+Every = Annotated[
+    int, typer.Option("--every", metavar="SECONDS", min=1, help="Pause of --watch.", envvar="GPUCTL_EVERY")
+]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", help="Also write the report, with a drawing, as one HTML file.", envvar="GPUCTL_HTML"),
+]
 
 DEFAULT_SPEC = Path("cluster.yaml")
 

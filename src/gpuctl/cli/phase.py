@@ -1,4 +1,4 @@
-"""gpuctl provision, bootstrap, gpu: one phase alone."""
+"""gpuctl provision, bootstrap, gpu, manage, jupyter: one phase alone."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ def bootstrap(
 def gpu(spec: Spec = DEFAULT_SPEC, site: Site = None, yes: Yes = False, output: Output = "text") -> None:
     """Only the GPUs: GPU Operator, runtime, every card proven by CUDA."""
     run(("gpu",), spec, site, yes, None, None, output, None, checks=False)
+
+
+def manage(spec: Spec = DEFAULT_SPEC, site: Site = None, yes: Yes = False, output: Output = "text") -> None:
+    """Only the management: ingress, storage classes, certificates, Rancher."""
+    run(("manage",), spec, site, yes, None, None, output, None, checks=False)
+
+
+def jupyter(spec: Spec = DEFAULT_SPEC, site: Site = None, yes: Yes = False, output: Output = "text") -> None:
+    """Only the notebooks: policies, JupyterHub, its way through the ingress."""
+    run(("jupyter",), spec, site, yes, None, None, output, None, checks=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from gpuctl.systems.helm import OWNER, Installed
 
 READY_SECONDS = 600.0
 WORKERS = 8
+# what Fleet adds to the values of every release
+FLEETS_OWN = "global.fleet."
+SECRET = re.compile(r"^kind: *[\"']?Secret\b", re.MULTILINE)
+SECRET_DATA = re.compile(r"^((?:stringData|data):).*\n(?:(?:[ \t].*)?\n)*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,15 @@ def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Ste
     installed = ctx.helm.installed().get(f"{namespace}/{name}")
     if installed is None and wanted is None:
         return None
+    if installed is not None and installed.bundle:
+        if wanted is None:
+            return None
+        raise GpuctlError(
+            f"the Helm release {name} belongs to Fleet's bundle {installed.bundle}",
+            where=f"namespace {namespace}, chart {installed.chart} {installed.version}",
+            cause="a release has one owner; two would undo each other's work",
+            next="gpuctl gitops adopt BUNDLE gives it back to gpuctl; or list it in management.gitops.bundles again",
+        )
     if installed is not None and installed.labels.get(OWNER) != ctx.workspace.cluster_id:
         if wanted is None:
             return None
@@ -57,13 +71,21 @@ def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Ste
     after = ctx.helm.render(wanted, chart)
     action: Action = "update" if installed else "create"
     before = installed.manifest if installed else ""
-    change = Change(target, action, ", ".join(reasons), before=before, after=_difference(before, after))
+    change = Change(target, action, ", ".join(reasons), after=_difference(_shown(before), _shown(after)))
     return Step(change, wanted, installed, digest)
 
 
 def _reasons(ctx: Context, wanted: Release, installed: Installed | None) -> list[str]:
     if installed is None:
         return [f"{wanted.chart} {wanted.version}"]
+    reasons = differences(installed, wanted) or _drifted(ctx, installed)
+    if not reasons and wanted.own and ctx.helm.render(wanted, ctx.helm.chart(wanted)[0]) != installed.manifest:
+        reasons.append("the chart")
+    return reasons
+
+
+def differences(installed: Installed, wanted: Release) -> list[str]:
+    """In words how a release's record differs from the wanted one."""
     reasons = []
     if installed.pending or installed.status != "deployed":
         reasons.append(f"left {installed.status} by an earlier run")
@@ -71,17 +93,14 @@ def _reasons(ctx: Context, wanted: Release, installed: Installed | None) -> list
         reasons.append(f"{installed.chart} {installed.version} -> {wanted.version}")
     if changed := _changed_values(installed.values, wanted):
         reasons.append(f"values {', '.join(changed[:4])}{' ...' if len(changed) > 4 else ''}")
-    if not reasons:
-        reasons += _drifted(ctx, installed)
-    if not reasons and wanted.own and ctx.helm.render(wanted, ctx.helm.chart(wanted)[0]) != installed.manifest:
-        reasons.append("the chart")
     return reasons
 
 
 def _changed_values(have: Mapping[str, Any], wanted: Release) -> list[str]:
     """Dotted names of the values that differ."""
     old, new = _leaves(have), _leaves(yaml.safe_load(wanted.values_yaml()))
-    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    names = (name for name in old.keys() | new.keys() if not name.startswith(FLEETS_OWN))
+    return sorted(name for name in names if old.get(name) != new.get(name))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -104,6 +123,12 @@ def _drifted(ctx: Context, installed: Installed) -> list[str]:
         for item, word in zip(items, words, strict=True)
         if word
     ]
+
+
+def _shown(manifest: str) -> str:
+    """A manifest for people: the data of Secrets is left out."""
+    parts = manifest.split("\n---\n")
+    return "\n---\n".join(part if not SECRET.search(part) else SECRET_DATA.sub(r"\1 ...\n", part) for part in parts)
 
 
 def _difference(before: str, after: str) -> str:
@@ -152,8 +177,8 @@ def apply(ctx: Context, phase: str, step: Step) -> None:
 def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECONDS) -> None:
     """Until every workload of the release is rolled out. GpuctlError names the pod that does not start."""
     installed = ctx.helm.installed()[f"{release.namespace}/{release.name}"]
-    items = workloads.objects(installed.manifest)
-    watch = workloads.Watch(ctx, phase, release.namespace)
+    items = [item for item in workloads.objects(installed.manifest) if not _background(item, release)]
+    watch = workloads.Watch(ctx, phase, release.namespace, release.background)
     deadline = ctx.deadline(seconds, f"waiting for {release.name}")
     behind: list[str] = []
     for _ in deadline.ticks(1.0):
@@ -165,3 +190,7 @@ def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECO
     if not ctx.stop.is_set():
         raise watch.expired(deadline, behind)
     raise GpuctlError(f"{deadline.what}: interrupted")
+
+
+def _background(item: Mapping[str, Any], release: Release) -> bool:
+    return (item["metadata"].get("labels") or {}).get("component") in release.background

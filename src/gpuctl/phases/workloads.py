@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,16 +96,20 @@ def events(ctx: Context, namespace: str, pod: str) -> list[str]:
 
 
 class Watch:
-    """Notices trouble in a namespace that lasts; shared by everything that waits for pods there."""
+    """Notices trouble in a namespace that lasts; shared by everything that waits for pods there.
 
-    def __init__(self, ctx: Context, phase: str, namespace: str) -> None:
+    ``background``: components (label ``component``) whose trouble is not its business.
+    """
+
+    def __init__(self, ctx: Context, phase: str, namespace: str, background: Sequence[str] = ()) -> None:
         self._ctx, self._phase, self._namespace = ctx, phase, namespace
+        self._query = {"labelSelector": f"component notin ({','.join(background)})"} if background else {}
         self._since: dict[tuple[str, str], float] = {}
 
     def look(self) -> None:
         """Raise GpuctlError for a pod that has been in the same trouble for TROUBLE_SECONDS."""
         now = time.monotonic()
-        pods = self._ctx.kubernetes.list(f"/api/v1/namespaces/{self._namespace}/pods")
+        pods = self._ctx.kubernetes.list(f"/api/v1/namespaces/{self._namespace}/pods", **self._query)
         seen = {(trouble.pod, _family(trouble.reason)): trouble for trouble in troubles(pods)}
         for key, trouble in seen.items():
             if key not in self._since:
@@ -132,7 +136,7 @@ class Watch:
 
     def expired(self, deadline: Deadline, waiting_for: Iterable[str]) -> GpuctlError:
         """Out of time: what is missing, and the first pod in trouble with its events."""
-        pods = self._ctx.kubernetes.list(f"/api/v1/namespaces/{self._namespace}/pods")
+        pods = self._ctx.kubernetes.list(f"/api/v1/namespaces/{self._namespace}/pods", **self._query)
         unready_pods = [pod for pod in pods if not _is_ready(pod)]
         names = [str(pod["metadata"]["name"]) for pod in unready_pods[:3]]
         said = [f"{name}: {line}" for name in names for line in events(self._ctx, self._namespace, name)]

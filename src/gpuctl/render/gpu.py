@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuctl.render.charts import PRIVILEGED, Release, toleration
+from gpuctl.spec.fit import gpu_nodes as gpu_nodes
+from gpuctl.spec.fit import mig_strategy
+from gpuctl.spec.fit import offered as offered
 from gpuctl.spec.resolved import Node, Resolved
 from gpuctl.spec.versions import table
 
@@ -16,14 +19,10 @@ NAMESPACE = "gpu-operator"
 CHART = "gpu-operator"
 RUNTIME_CLASS = "nvidia"
 SHARING = "gpuctl-sharing"
+MIG_STATE = "nvidia.com/mig.config.state"
 PLUGIN_LABEL, MIG_LABEL, UNCUT = "nvidia.com/device-plugin.config", "nvidia.com/mig.config", "all-disabled"
 # the Operator's own default, which naming tolerations replaces
 OWN_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-
-
-def gpu_nodes(spec: Resolved) -> tuple[Node, ...]:
-    """The nodes with GPUs, in spec order."""
-    return tuple(node for node in spec.nodes if node.gpus)
 
 
 def release(spec: Resolved) -> Release | None:
@@ -74,14 +73,6 @@ def _sharing(nodes: tuple[Node, ...]) -> dict[str, str]:
     }
 
 
-def mig_strategy(nodes: tuple[Node, ...]) -> str:
-    """``single`` while every partitioned card is cut into equal slices, which then are plain nvidia.com/gpu."""
-    layouts = {node.gpus.mig for node in nodes if node.gpus and node.gpus.mig}
-    if not layouts:
-        return "none"
-    return "mixed" if "all-balanced" in layouts else "single"
-
-
 def node_labels(node: Node) -> dict[str, str]:
     """The labels by which a node chooses how its cards are shared."""
     if node.gpus and node.gpus.sharing == "time-slicing":
@@ -99,21 +90,3 @@ def label_changes(node: Node, have: Mapping[str, str]) -> dict[str, str | None]:
     if MIG_LABEL not in wanted and have.get(MIG_LABEL, UNCUT) != UNCUT:
         wanted[MIG_LABEL] = UNCUT  # the Operator would set a missing one to this by itself
     return {key: value for key, value in wanted.items() if have.get(key) != value}
-
-
-def offered(spec: Resolved, node: Node) -> dict[str, int]:
-    """What the node must have allocatable, by resource name."""
-    if not node.gpus:
-        return {}
-    gpus = node.gpus
-    if not gpus.mig:
-        return {"nvidia.com/gpu": gpus.count * gpus.replicas}
-    slices = table()["gpu_models"][gpus.model]["mig"]
-    if gpus.mig == "all-balanced":
-        # two of the smallest, one of each of the next two: NVIDIA's default layouts
-        names = list(slices)[:3]
-        each = {f"nvidia.com/mig-{name}": number for name, number in zip(names, (2, 1, 1), strict=True)}
-        return {name: number * gpus.count for name, number in each.items()}
-    name = gpus.mig.removeprefix("all-")
-    resource = "nvidia.com/gpu" if mig_strategy(gpu_nodes(spec)) == "single" else f"nvidia.com/mig-{name}"
-    return {resource: slices[name] * gpus.count}

@@ -131,6 +131,20 @@ class Terminal:
         self._rest()
 
 
+class Warnings:
+    """Only warnings: for a run whose results are lines of their own."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def see(self, event: Event) -> None:
+        if event.kind == "warning":
+            print(line_of(event), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to close: the stream is not ours."""
+
+
 class Ndjson:
     """One JSON object a line; readers ignore fields they do not know."""
 

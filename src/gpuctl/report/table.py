@@ -39,20 +39,36 @@ def render(report: Report, console: Console) -> None:
         console.print(escape(line), soft_wrap=True)
     counts = " . ".join(f"{name} {count}" for name, count in report.summary.items() if count)
     console.print(f"{report.cluster} at {report.endpoint}: {counts} of {len(report.results)} checks", soft_wrap=True)
+    for reason, ids in left_out(report.results).items():
+        console.print(f"not measured: {escape(reason)}: {', '.join(ids)}", soft_wrap=True)
     if report.simulated:
         console.print(f"simulated here: {escape(', '.join(report.simulated))}", soft_wrap=True)
 
 
-def problems(results: Sequence[Result]) -> list[str]:
-    """What is not proven, failures first; results with the same cause are folded into one."""
-    shown: list[str] = []
-    folded: dict[str, list[Result]] = {}
+def folded(results: Sequence[Result]) -> list[list[Result]]:
+    """What is not proven, failures first; results with the same cause are one group."""
+    groups: dict[str, list[Result]] = {}
     for outcome in ("fail", "unknown"):
         for result in results:
             measurement = result.measurement
             if measurement.outcome == outcome:
-                folded.setdefault(measurement.cause or result.check.id, []).append(result)
-    for group in folded.values():
+                groups.setdefault(measurement.cause or result.check.id, []).append(result)
+    return list(groups.values())
+
+
+def left_out(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Ids of what was not measured, by reason."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        if result.measurement.outcome == "skipped":
+            found.setdefault(result.measurement.reason, []).append(result.check.id)
+    return found
+
+
+def problems(results: Sequence[Result]) -> list[str]:
+    """What is not proven, in words."""
+    shown: list[str] = []
+    for group in folded(results):
         first = group[0].measurement
         ids = ", ".join(result.check.id for result in group)
         shown.append(f"{first.outcome} {ids}: {first.reason}")

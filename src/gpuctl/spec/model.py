@@ -404,7 +404,10 @@ class JupyterHub(Part):
     image: str = Field(
         "quay.io/jupyter/scipy-notebook:2025-10-20", description="Notebook image of profiles that name none."
     )
-    profiles: list[Profile] = Field(default_factory=list, description="What users can choose.")
+    profiles: list[Profile] = Field(
+        default_factory=list,
+        description="What users can choose, the default first (default: no GPU, then what the nodes' cards allow).",
+    )
     home: Home = Field(default_factory=Home, description="Users' homes.")
     scratch: HubScratch | None = Field(None, description="A volume on the node's scratch disk for each notebook.")
     shm: Size = Field(1 << 30, description="/dev/shm of a notebook, which PyTorch's loaders share; counts as memory.")
@@ -429,4 +432,9 @@ class Cluster(Part):
     protect: bool = Field(False, description="true refuses destroy.")
     probe_image: str = Field(
         "docker.io/rancher/mirrored-library-busybox:1.37.0", description="Image of verify's probe pods."
+    )
+    stress_image: str | None = Field(
+        None,
+        description="Image of verify --gpu-stress: a shell and any of nvbandwidth, nccl-tests (all_reduce_perf), DCGM "
+        "(dcgmi, nv-hostengine) and PyTorch; what needs a tool that it lacks stays unknown.",
     )

@@ -67,10 +67,11 @@ def resolve(cluster: model.Cluster, at: At, site_folder: Path) -> r.Resolved:
         certificates=services.certificates(management.certificates, folder),
         rancher=services.rancher(management.rancher, cluster.kubernetes.version),
         gitops=services.gitops(management.gitops, folder, cluster.site.mirrors.git),
-        jupyterhub=services.jupyterhub(cluster.jupyterhub, storage, folder),
+        jupyterhub=services.jupyterhub(cluster.jupyterhub, storage, tuple(nodes), folder),
         protect=cluster.protect,
         site=_site(cluster.site, cluster.image.os, site_folder),
         probe_image=cluster.probe_image,
+        stress_image=cluster.stress_image,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpuctl.spec import model
+from gpuctl.spec import fit, model
 from gpuctl.spec import resolved as r
 from gpuctl.spec.versions import newest_for, table
 
@@ -79,7 +79,9 @@ def gitops(given: model.GitOps | None, folder: Folder, mirror: str | None) -> r.
     return r.GitOps(repo, given.branch, path, credentials, ca, given.polling, tuple(given.bundles))
 
 
-def jupyterhub(given: model.JupyterHub | None, storage: r.Storage, folder: Folder) -> r.JupyterHub | None:
+def jupyterhub(
+    given: model.JupyterHub | None, storage: r.Storage, nodes: tuple[r.Node, ...], folder: Folder
+) -> r.JupyterHub | None:
     if given is None:
         return None
     return r.JupyterHub(
@@ -87,7 +89,7 @@ def jupyterhub(given: model.JupyterHub | None, storage: r.Storage, folder: Folde
         version=given.version or str(table()["jupyterhub"]),
         auth=_auth(given.auth, folder),
         image=given.image,
-        profiles=tuple(_profile(profile, given.image) for profile in given.profiles),
+        profiles=tuple(_profile(profile, given.image) for profile in given.profiles or _profiles(nodes)),
         home_size=given.home.size,
         home_class=given.home.class_ or storage.default_class,
         scratch=r.HubScratch(given.scratch.size, given.scratch.mount) if given.scratch else None,
@@ -142,3 +144,17 @@ def _profile(given: model.Profile, image: str) -> r.Profile:
         cards += [f"{count} x {name}" for name, count in slices]
         title = ", ".join(cards) or "CPU only"
     return r.Profile(given.name, title, given.gpus, slices, given.cpus, given.memory, given.image or image)
+
+
+def _profiles(nodes: tuple[r.Node, ...]) -> list[model.Profile]:
+    """What the nodes can run: no GPU, powers of two of whole cards, one time-slice, one of each MIG slice."""
+    whole = max((n.gpus.count for n in nodes if n.gpus and n.gpus.sharing == "none"), default=0)
+    counts = [1 << power for power in range(whole.bit_length())]
+    if not counts and any(n.gpus and n.gpus.sharing == "time-slicing" for n in nodes):
+        counts = [1]
+    cut = sorted({name for node in nodes for name in fit.slices(node)})
+    return [
+        model.Profile(name="cpu"),
+        *(model.Profile(name=f"gpu-{count}", gpus=count) for count in counts),
+        *(model.Profile(name=f"mig-{name.replace('.', '-')}", slices={name: 1}) for name in cut),
+    ]

@@ -245,6 +245,15 @@ class GitOps:
     polling: int
     bundles: tuple[str, ...]
 
+    def bundle_name(self, bundle: str) -> str:
+        """What Fleet calls the bundle: <GitRepo>-<path with / as ->; beyond 53 characters it would add a hash."""
+        return f"{self.name}-{self.path.replace('/', '-')}-{bundle}"
+
+    @property
+    def name(self) -> str:
+        """Of the GitRepo."""
+        return "gpuctl"
+
 
 @dataclass(frozen=True)
 class OAuth:
@@ -413,6 +422,7 @@ class Resolved:
     protect: bool
     site: Site
     probe_image: str
+    stress_image: str | None
 
     @property
     def servers(self) -> tuple[Node, ...]:

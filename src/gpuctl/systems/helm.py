@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from gpuctl.render.charts import Release
 
 OWNER = "gpuctl.io/cluster"
+# Fleet marks the charts of its releases (fleet: internal/helmdeployer)
+BUNDLE_MARK, KEEP_MARK = "fleet.cattle.io/bundle-id", "fleet.cattle.io/keep-resources"
 PULL_SECONDS, RENDER_SECONDS, APPLY_SECONDS = 300.0, 60.0, 300.0
 HISTORY = 5
 
@@ -36,7 +39,8 @@ HISTORY = 5
 class Installed:
     """The newest revision of a release. ``status`` as Helm's: deployed, failed, pending-install, ...
 
-    ``values`` are those given by its owner; ``labels`` those of its record.
+    ``values`` are those given by its owner; ``labels`` those of its record; ``app``: the version of what it installs.
+    ``bundle``: the bundle of Fleet that it belongs to, "" for none; ``kept``: Fleet leaves its objects when that goes.
     """
 
     name: str
@@ -48,6 +52,9 @@ class Installed:
     values: Mapping[str, Any]
     manifest: str
     labels: Mapping[str, str]
+    app: str = ""
+    bundle: str = ""
+    kept: bool = False
 
     @property
     def record(self) -> str:
@@ -108,6 +115,20 @@ class Helm:
                 next=f"find out who replaced it; if it is right, remove its line from {self._pins}",
             )
         return package, digest
+
+    def chart_files(self, release: Release) -> dict[str, bytes]:
+        """The chart's files by their path in it."""
+        package, _ = self.chart(release)
+        if package.is_dir():
+            paths = sorted(path for path in package.rglob("*") if path.is_file())
+            return {str(path.relative_to(package)): path.read_bytes() for path in paths}
+        found = {}
+        with tarfile.open(package) as archive:
+            for member in archive.getmembers():
+                stream = archive.extractfile(member)
+                if stream and (inside := member.name.partition("/")[2]):
+                    found[inside] = stream.read()
+        return dict(sorted(found.items()))
 
     @property
     def _pins(self) -> Path:
@@ -220,6 +241,7 @@ def _parsed(secret: Mapping[str, Any]) -> Installed:
     try:
         body = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
         chart = body["chart"]["metadata"]
+        marks = chart.get("annotations") or {}
         return Installed(
             body["name"],
             body["namespace"],
@@ -228,8 +250,11 @@ def _parsed(secret: Mapping[str, Any]) -> Installed:
             str(chart["name"]),
             str(chart["version"]),
             body.get("config") or {},
-            str(body["manifest"]),
+            str(body.get("manifest", "")),  # left out when the chart made nothing
             dict(metadata["labels"]),
+            str(chart.get("appVersion", "")),
+            str(marks.get(BUNDLE_MARK, "")),
+            marks.get(KEEP_MARK) == "true",
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise GpuctlError(

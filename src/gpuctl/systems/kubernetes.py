@@ -82,6 +82,15 @@ class Kubernetes:
         """Parsed JSON of any API path, or text for the paths that answer text (/readyz)."""
         return self._call("GET", path, query=query)
 
+    def find(self, path: str) -> Any | None:
+        """As ``get``; None when there is no such object, or the cluster does not know its kind."""
+        try:
+            return self.get(path)
+        except GpuctlError as error:
+            if getattr(error, "status", 0) == 404:
+                return None
+            raise
+
     def anonymous_status(self, path: str) -> int:
         """The HTTP status that somebody without credentials gets."""
         from kubernetes import client
@@ -96,9 +105,10 @@ class Kubernetes:
     def post(self, path: str, body: object) -> Any:
         return self._call("POST", path, body=body)
 
-    def patch(self, path: str, body: object) -> Any:
-        """Strategic merge patch."""
-        return self._call("PATCH", path, body=body, content="application/strategic-merge-patch+json")
+    def patch(self, path: str, body: object, *, custom: bool = False) -> Any:
+        """Strategic merge patch; ``custom``: plain merge patch, the only one for kinds that are not Kubernetes' own."""
+        kind = "merge-patch" if custom else "strategic-merge-patch"
+        return self._call("PATCH", path, body=body, content=f"application/{kind}+json")
 
     def path_of(self, item: Mapping[str, Any], namespace: str) -> str:
         """The API path of an object, as the cluster's discovery has it; ``namespace`` where it names none itself.

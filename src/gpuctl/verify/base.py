@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,22 @@ from gpuctl.verify.facts import Facts
 
 Outcome = Literal["pass", "fail", "skipped", "unknown"]
 Group = Literal["infra", "cluster", "gpu", "management", "applications", "security"]
-Need = Literal["proxmox", "terraform", "hosts", "kubernetes", "probes", "gpus"]
+Need = Literal[
+    "proxmox",
+    "terraform",
+    "hosts",
+    "kubernetes",
+    "probes",
+    "gpus",
+    "paths",
+    "starts",
+    "stress",
+    "hub",
+    "notebooks",
+    "gitops",
+]
+# sources that start pods: --quick does without them
+SLOW: frozenset[Need] = frozenset(("probes", "paths", "starts", "stress", "notebooks"))
 GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 
@@ -45,6 +60,11 @@ class Check:
     judge: Callable[[Resolved, Facts], Measurement]
     source: str = "gpuctl"
     applies: Callable[[Resolved], str] = lambda _: ""
+
+    @property
+    def quick(self) -> bool:
+        """Whether it starts no pods."""
+        return not SLOW & set(self.needs)
 
 
 @dataclass(frozen=True)
@@ -99,9 +119,59 @@ def over_hosts(
     )
 
 
+def over_some(
+    problems: Mapping[str, str], silent: Mapping[str, str], measured: str, limit: str, *, next: str = ""
+) -> Measurement:
+    """As ``judged``, but what is ``silent`` (why, by target) leaves it unknown when there is no problem elsewhere."""
+    if problems or not silent:
+        return judged(problems, measured, limit, next=next)
+    reasons = dict.fromkeys(silent.values())
+    why = "; ".join(f"{', '.join(t for t in silent if silent[t] == reason)}: {reason}" for reason in reasons)
+    return Measurement("unknown", measured, limit, why, cause=why)
+
+
 def with_gpus(spec: Resolved) -> str:
     """``applies`` of the checks about GPUs."""
     return "" if any(node.gpus for node in spec.nodes) else "the spec gives no node a GPU"
+
+
+def with_gitops(spec: Resolved) -> str:
+    """``applies`` of the checks about Fleet."""
+    return "" if spec.gitops else "the spec has no management.gitops"
+
+
+def with_hub(spec: Resolved) -> str:
+    """``applies`` of the checks about notebooks."""
+    return "" if spec.jupyterhub else "the spec has no jupyterhub"
+
+
+def over_notebooks(
+    facts: Facts,
+    problems: Mapping[str, str],
+    measured: str,
+    limit: str,
+    *,
+    among: Collection[str] | None = None,
+    next: str = "",
+) -> Measurement:
+    """As ``judged``, for something that every profile's notebook must do: one that could not start leaves it unknown.
+
+    ``among``: the profiles it is about, when not about all.
+    """
+    verdict = judged(problems, measured, limit, next=next)
+    chosen = {name: notebook for name, notebook in facts.spawned.items() if among is None or name in among}
+    held = {name: notebook.held for name, notebook in chosen.items() if notebook.held}
+    failed_ = {name: notebook.error for name, notebook in chosen.items() if notebook.error and name not in problems}
+    if verdict.outcome != "pass" or not (held or failed_):
+        return verdict
+    reason = "; ".join(f"{name}: {words}" for name, words in {**held, **failed_}.items())
+    cause = broken(failed_) if failed_ else f"notebooks {', '.join(held)} wait"
+    return Measurement("unknown", measured, limit, reason, cause, next)
+
+
+def broken(profiles: Iterable[str]) -> str:
+    """The cause of whatever cannot be measured in the notebooks of these profiles."""
+    return f"notebooks {', '.join(profiles)} do not work"
 
 
 def over_cards(facts: Facts, problems: Mapping[str, str], measured: str, limit: str, *, next: str = "") -> Measurement:

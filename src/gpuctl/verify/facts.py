@@ -11,8 +11,10 @@ from typing import Any
 
 from gpuctl.phases.gpu.observe import Host as CardHost
 from gpuctl.phases.gpu.observe import Offer
+from gpuctl.phases.manage.fleet import Seen
 from gpuctl.run.errors import GpuctlError
 from gpuctl.systems.proxmox import PciMapping, Vm
+from gpuctl.verify.stress import Stress
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Endpoint:
 class Cluster:
     """The Kubernetes API: raw objects; ``endpoints`` by name (server or ``VIP``); ``anonymous``: status by path.
 
-    ``releases``: status of every Helm release by namespace/name.
+    ``releases``: status of every Helm release by namespace/name. ``pods`` of all namespaces. ``deprecated``: by
+    server, APIs that were asked for since it started, with the Kubernetes minor that has them no more (or "").
     """
 
     nodes: tuple[Mapping[str, Any], ...]
@@ -96,6 +99,8 @@ class Cluster:
     releases: Mapping[str, str]
     endpoints: Mapping[str, Endpoint]
     anonymous: Mapping[str, int]
+    pods: tuple[Mapping[str, Any], ...] = ()
+    deprecated: Mapping[str, tuple[tuple[str, str], ...] | GpuctlError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,96 @@ class Gpus:
 
 
 @dataclass(frozen=True)
+class Interface:
+    """The interface of a host's address. ``speed`` in bit/s; None when it tells none or no card is behind it."""
+
+    name: str
+    mtu: int
+    speed: float | None
+
+
+@dataclass(frozen=True)
+class Path:
+    """From a pod on one node to pods on others, by their node. ``mtu`` of the pod's own interface, in bytes.
+
+    ``passed``: the largest packet that arrived unfragmented; ``pods``, ``hosts``: TCP between the pods, and between the
+    hosts themselves, in bit/s (to one peer only).
+    """
+
+    mtu: int
+    interface: Interface
+    passed: Mapping[str, int]
+    pods: Mapping[str, float | GpuctlError]
+    hosts: Mapping[str, float | GpuctlError]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """JupyterHub as users reach it. ``error``: why it does not answer, "" when it does; ``took`` seconds to answer.
+
+    ``version`` as it says itself; ``chart`` and ``app`` (the JupyterHub it brings) of its release, "" when unknown.
+    ``namespace``: labels; ``pods`` of the namespace, raw.
+    """
+
+    error: str
+    version: str
+    took: float
+    chart: str
+    app: str
+    namespace: Mapping[str, str]
+    pods: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a notebook computes with. ``cards`` (or MIG slices) that it sees; ``library`` "": none that knows GPUs.
+
+    ``devices`` that the library uses; ``correct``: every matrix product was right.
+    """
+
+    cards: int
+    library: str
+    devices: int
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook of one profile, started for the check. Seconds; a field that was not measured is None.
+
+    ``held``: who has what it waits for, "" when nobody; ``error``: why it did not start or work, "" when it did.
+    ``kept``: a file was there again after a restart. ``scratch`` and ``disk``: bytes per second that the notebook and
+    its host write to the scratch disk. ``reached``: of ``targets``, those that it could connect to.
+    """
+
+    node: str = ""
+    ready: float | None = None
+    held: str = ""
+    error: str = ""
+    compute: Compute | None = None
+    kept: bool | None = None
+    scratch: float | None = None
+    disk: float | None = None
+    targets: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+    released: float | None = None
+
+
+@dataclass(frozen=True)
+class GitOps:
+    """``head``: the branch's commit at the remote; ``controllers``: Fleet's own Deployments that do not run."""
+
+    head: str | GpuctlError
+    seen: Seen
+    controllers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
-    """``now``: seconds since the epoch. Hosts and probes by node name. ``modes`` of the workspace's private files."""
+    """``now``: seconds since the epoch. Hosts, probes, paths and starts by node name, notebooks by profile.
+
+    ``modes`` of the workspace's private files; ``starts``: seconds until each of some new pods was Ready.
+    """
 
     now: float
     modes: Mapping[str, int] = field(default_factory=dict)
@@ -139,6 +232,12 @@ class Facts:
     kubernetes: Cluster | GpuctlError | None = None
     probes: Mapping[str, Probe | GpuctlError] | GpuctlError | None = None
     gpus: Gpus | GpuctlError | None = None
+    paths: Mapping[str, Path | GpuctlError] | GpuctlError | None = None
+    starts: Mapping[str, tuple[float, ...] | GpuctlError] | GpuctlError | None = None
+    stress: Mapping[str, Stress | GpuctlError] | GpuctlError | None = None
+    hub: Hub | GpuctlError | None = None
+    notebooks: Mapping[str, Notebook] | GpuctlError | None = None
+    gitops: GitOps | GpuctlError | None = None
 
     # what a judge reads: it is only called when the source is there
 
@@ -163,6 +262,22 @@ class Facts:
         return {name: host for name, host in self.cards.hosts.items() if not isinstance(host, GpuctlError)}
 
     @property
+    def reached_hub(self) -> Hub:
+        assert isinstance(self.hub, Hub)
+        return self.hub
+
+    @property
+    def followed(self) -> GitOps:
+        assert isinstance(self.gitops, GitOps)
+        return self.gitops
+
+    @property
+    def spawned(self) -> Mapping[str, Notebook]:
+        """Notebooks by profile."""
+        assert self.notebooks is not None and not isinstance(self.notebooks, GpuctlError)
+        return self.notebooks
+
+    @property
     def drift(self) -> tuple[str, ...]:
         assert isinstance(self.terraform, tuple)
         return self.terraform
@@ -183,3 +298,18 @@ class Facts:
     def probed(self) -> Mapping[str, Probe | GpuctlError]:
         assert self.probes is not None and not isinstance(self.probes, GpuctlError)
         return self.probes
+
+    @property
+    def ways(self) -> Mapping[str, Path | GpuctlError]:
+        assert self.paths is not None and not isinstance(self.paths, GpuctlError)
+        return self.paths
+
+    @property
+    def started(self) -> Mapping[str, tuple[float, ...] | GpuctlError]:
+        assert self.starts is not None and not isinstance(self.starts, GpuctlError)
+        return self.starts
+
+    @property
+    def stressed(self) -> Mapping[str, Stress | GpuctlError]:
+        assert self.stress is not None and not isinstance(self.stress, GpuctlError)
+        return self.stress

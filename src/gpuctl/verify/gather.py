@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -22,9 +23,10 @@ from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
-from gpuctl.verify import probes
+from gpuctl.verify import applications, gitops, paths, probes, starts
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
+from gpuctl.verify.stress import gather as stress
 
 HOST_SECONDS = 120.0
 CLOCK_SAMPLES = 3
@@ -34,7 +36,10 @@ WORKERS = 32
 ANONYMOUS_PATHS = ("/api", "/api/v1/namespaces", "/api/v1/secrets")
 
 EXPORTER, EXPORTER_PORT = "nvidia-dcgm-exporter", 9400
+DEPRECATED = re.compile(r"^apiserver_requested_deprecated_apis\{([^}]*)\} 1$", re.MULTILINE)
 METRIC = re.compile(r'^(DCGM_\w+)\{[^}]*UUID="([^"]+)"[^}]*\}\s+(\S+)', re.MULTILINE)
+
+LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 T = TypeVar("T")
 
@@ -49,6 +54,9 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "kubernetes": _cluster,
         "probes": probes.observe,
         "gpus": _gpus,
+        "hub": applications.hub,
+        "notebooks": applications.notebooks,
+        "gitops": gitops.observe,
     }
     # the adapters are made here, in one thread: they are cached on first use
     failed: dict[str, GpuctlError] = {}
@@ -57,6 +65,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         ("terraform", lambda: ctx.terraform),
         ("hosts", ctx.ssh.public_key),
         ("gpus", ctx.ssh.public_key),
+        ("notebooks", ctx.ssh.public_key),
     ):
         if need in wanted:
             try:
@@ -74,7 +83,27 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
             if need in wanted and need not in failed
         }
         found.update((need, future.result()) for need, future in running.items())
+    found.update(_alone(ctx, wanted))
+    if "stress" in wanted:
+        found["stress"] = _or_error(stress.observe, ctx)
     return Facts(now=time.time(), modes=_private_modes(ctx), **found)
+
+
+def _alone(ctx: Context, wanted: set[Need]) -> dict[str, Any]:
+    """What is measured in pods one after the other, after all else: each would be a load on the others."""
+    sources: dict[Need, Callable[..., Any]] = {"starts": starts.observe, "paths": paths.observe}
+    chosen = {need: source for need, source in sources.items() if need in wanted}
+    if not chosen:
+        return {}
+    try:
+        with probes.own_namespace(ctx) as namespace:
+            running = probes.start(ctx, namespace)
+            return {
+                need: _or_error(partial(source, namespace=namespace, running=running), ctx)
+                for need, source in chosen.items()
+            }
+    except GpuctlError as error:
+        return dict.fromkeys(chosen, error)
 
 
 def _or_error(source: Callable[[Context], T], ctx: Context) -> T | GpuctlError:
@@ -176,7 +205,8 @@ def _clock(ctx: Context, node: Node) -> Clock:
 def _cluster(ctx: Context) -> Cluster:
     kubernetes = ctx.kubernetes
     nodes = kubernetes.nodes()
-    pods = kubernetes.list("/api/v1/namespaces/kube-system/pods")
+    pods = kubernetes.list("/api/v1/pods")
+    system = [pod for pod in pods if pod["metadata"]["namespace"] == "kube-system"]
     requests = kubernetes.list("/apis/certificates.k8s.io/v1/certificatesigningrequests")
     addresses = {node.name: f"https://{node.address}:6443" for node in ctx.spec.servers}
     addresses["VIP"] = f"https://{ctx.spec.network.api_vip}:6443"
@@ -184,7 +214,24 @@ def _cluster(ctx: Context) -> Cluster:
         endpoints = dict(zip(addresses, pool.map(lambda at: _endpoint(ctx, at), addresses.values()), strict=True))
     anonymous = {path: kubernetes.anonymous_status(path) for path in ANONYMOUS_PATHS}
     releases = {name: release.status for name, release in ctx.helm.installed().items()}
-    return Cluster(tuple(nodes), tuple(pods), tuple(requests), releases, endpoints, anonymous)
+    deprecated = {node.name: _deprecated(ctx, addresses[node.name]) for node in ctx.spec.servers}
+    return Cluster(
+        tuple(nodes), tuple(system), tuple(requests), releases, endpoints, anonymous, tuple(pods), deprecated
+    )
+
+
+def _deprecated(ctx: Context, address: str) -> tuple[tuple[str, str], ...] | GpuctlError:
+    """From a server's metrics: (API, minor without it)."""
+    try:
+        metrics = str(ctx.kubernetes.at(address).get("/metrics"))
+    except GpuctlError as error:
+        return error
+    found = set()
+    for labels in DEPRECATED.findall(metrics):
+        label = dict(LABEL.findall(labels))
+        version = f"{label['group']}/{label['version']}" if label["group"] else label["version"]
+        found.add((f"{version} {label['resource']}", label["removed_release"]))
+    return tuple(sorted(found))
 
 
 def _endpoint(ctx: Context, address: str) -> Endpoint:

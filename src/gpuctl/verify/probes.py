@@ -42,8 +42,10 @@ echo "dns $ok"
 
 def observe(ctx: Context) -> dict[str, Probe | GpuctlError]:
     """What the probe pods found, by node name; GpuctlError when they cannot be started at all."""
-    with _namespace(ctx) as namespace:
-        pods = _start(ctx, namespace)
+    with own_namespace(ctx) as namespace:
+        if gpu.gpu_nodes(ctx.spec):
+            _post_intruders(ctx, namespace)
+        pods = start(ctx, namespace)
         here = {name: pod for name, pod in pods.items() if isinstance(pod, str)}
         silent = {name: pod for name, pod in pods.items() if isinstance(pod, GpuctlError)}
         listed = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector="app=gpuctl-probe")
@@ -87,7 +89,8 @@ def _read(said: str, peers: Mapping[str, str]) -> Probe:
 
 
 @contextmanager
-def _namespace(ctx: Context) -> Iterator[str]:
+def own_namespace(ctx: Context) -> Iterator[str]:
+    """A namespace for the block; what a killed run left behind goes first."""
     mark = ctx.workspace.cluster_id
     for left in ctx.kubernetes.list("/api/v1/namespaces", labelSelector=f"{LABEL}={mark}"):
         _remove(ctx, str(left["metadata"]["name"]))
@@ -111,18 +114,11 @@ def _remove(ctx: Context, name: str) -> None:
     ctx.say("warning", f"the namespace {name} of the probes is still terminating; it will go by itself", phase="verify")
 
 
-def _start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
+def start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     """A running probe on every node of the spec: the pod's name by node, or why there is none."""
     wanted = {node.name for node in ctx.spec.nodes}
-    able = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes() if _is_ready(node)} & wanted
+    able = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes() if is_ready(node)} & wanted
     ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", _daemon_set(ctx, "gpuctl-probe"))
-    if gpu.gpu_nodes(ctx.spec):
-        intruder = _daemon_set(ctx, INTRUDER)
-        pod = intruder["spec"]["template"]["spec"]
-        pod["runtimeClassName"] = gpu.RUNTIME_CLASS
-        pod["nodeSelector"] = {"nvidia.com/gpu.present": "true"}
-        pod["containers"][0]["env"] = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
-        ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", intruder)
     seen: dict[str, dict[str, Any]] = {}
     running: dict[str, str] = {}
     for _ in ctx.deadline(READY_SECONDS, "starting the probe pods").ticks(0.5):
@@ -141,6 +137,15 @@ def _start(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     return found
 
 
+def _post_intruders(ctx: Context, namespace: str) -> None:
+    intruder = _daemon_set(ctx, INTRUDER)
+    pod = intruder["spec"]["template"]["spec"]
+    pod["runtimeClassName"] = gpu.RUNTIME_CLASS
+    pod["nodeSelector"] = {"nvidia.com/gpu.present": "true"}
+    pod["containers"][0]["env"] = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", intruder)
+
+
 def _intruders(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     """By GPU node: the running pod that asks for every card by its environment, or why there is none."""
     wanted = {node.name for node in gpu.gpu_nodes(ctx.spec)}
@@ -154,8 +159,9 @@ def _intruders(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     return {name: running.get(name, missing) for name in wanted}
 
 
-def _is_ready(node: Mapping[str, Any]) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", ()))
+def is_ready(item: Mapping[str, Any]) -> bool:
+    """Whether a node or a pod says that it is Ready."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in item["status"].get("conditions", ()))
 
 
 def _runs(pod: Mapping[str, Any]) -> bool:
@@ -173,8 +179,8 @@ def _why(node: str, pod: Mapping[str, Any] | None) -> GpuctlError:
     return GpuctlError(f"the probe pod on {node} does not run: {', '.join(waiting) or 'its kubelet did not start it'}")
 
 
-def _daemon_set(ctx: Context, name: str) -> dict[str, Any]:
-    labels = {"app": name}
+def pod_spec(ctx: Context) -> dict[str, Any]:
+    """A pod of the probe image that sleeps, on any node, and goes at once when it is deleted."""
     container = {
         "name": "probe",
         "image": ctx.spec.probe_image,
@@ -182,19 +188,21 @@ def _daemon_set(ctx: Context, name: str) -> dict[str, Any]:
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
     }
     return {
+        "tolerations": [{"operator": "Exists"}],
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "containers": [container],
+    }
+
+
+def _daemon_set(ctx: Context, name: str) -> dict[str, Any]:
+    labels = {"app": name}
+    return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
         "metadata": {"name": name, "labels": labels},
         "spec": {
             "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "tolerations": [{"operator": "Exists"}],
-                    "terminationGracePeriodSeconds": 0,
-                    "automountServiceAccountToken": False,
-                    "containers": [container],
-                },
-            },
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec(ctx)},
         },
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +15,42 @@ from gpuctl.context import Context
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify import gather
-from gpuctl.verify.base import Check, Measurement, Result
-from gpuctl.verify.checks import ALL
+from gpuctl.verify.base import GROUPS, Check, Measurement, Result
+from gpuctl.verify.checks import ALL, STRESS
 from gpuctl.verify.facts import Facts
+from gpuctl.verify.picture import Picture, draw
 
 SCHEMA_VERSION = 1
 SETTLE_EVERY = 10.0
 OUTCOMES = ("pass", "fail", "unknown", "skipped")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which checks, by id or group. ``quick``: not those that start pods; ``gpu_stress``: the opt-in ones too."""
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    quick: bool = False
+    gpu_stress: bool = False
+
+    def checks(self) -> dict[Check, str]:
+        """The chosen checks, each with the reason why it is left out, "" when it is judged. GpuctlError: unknown id."""
+        only, skip = _names(self.only), _names(self.skip)
+        if not self.gpu_stress and (opt_in := sorted(only & {check.id for check in STRESS})):
+            raise GpuctlError(
+                f"{opt_in[0]} loads the cards for minutes and is measured on request only",
+                next=f"gpuctl verify --gpu-stress --only {opt_in[0]}",
+                exit_code=Exit.USAGE,
+            )
+        known = sorted((*ALL, *STRESS), key=lambda c: (GROUPS.index(c.group), c.id)) if self.gpu_stress else ALL
+        chosen = [check for check in known if not only or {check.id, check.group} & only]
+        return {check: self._left_out(check, skip) for check in chosen}
+
+    def _left_out(self, check: Check, skip: set[str]) -> str:
+        if {check.id, check.group} & skip:
+            return "left out by --skip"
+        return "left out by --quick" if self.quick and not check.quick else ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +63,7 @@ class Report:
     time: str
     seconds: float
     results: tuple[Result, ...]
+    picture: Picture = field(default_factory=Picture)
 
     @property
     def summary(self) -> dict[str, int]:
@@ -42,7 +72,7 @@ class Report:
 
     @property
     def exit_code(self) -> Exit:
-        """A failed check weighs more than one that could not be judged; one the operator skipped weighs nothing."""
+        """A failed check weighs more than one that could not be judged; one the operator left out weighs nothing."""
         summary = self.summary
         return Exit.CHECK_FAILED if summary["fail"] else Exit.VERIFY_INCOMPLETE if summary["unknown"] else Exit.OK
 
@@ -71,24 +101,26 @@ class Report:
                 }
                 for result in self.results
             ],
+            "picture": asdict(self.picture),
         }
 
 
-def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = (), settle: float = 0.0) -> Report:
-    """Judge the chosen checks (ids or groups) on the live cluster. GpuctlError: unknown id, or another verify runs.
+def verify(ctx: Context, choice: Choice = Choice(), *, settle: float = 0.0) -> Report:
+    """Judge the chosen checks on the live cluster. GpuctlError: unknown id, or another verify runs.
 
     For ``settle`` seconds what is not true yet is measured again: a cluster that was just changed comes to rest.
     """
-    wanted, skipped = _names(only), _names(skip)
-    chosen = [check for check in ALL if not only or {check.id, check.group} & wanted]
-    judging = [check for check in chosen if not {check.id, check.group} & skipped]
+    chosen = choice.checks()
+    judging = [check for check, left_out in chosen.items() if not left_out]
     started, now = time.monotonic(), datetime.now(UTC)
-    judgements = dict.fromkeys(chosen, Measurement("skipped", "not measured", reason="left out by --skip"))
+    judgements = {check: Measurement("skipped", "not measured", reason=reason) for check, reason in chosen.items()}
     resting = ctx.deadline(settle, "letting the cluster come to rest")
+    seen = Facts(time.time())
     with _alone(ctx):
         while judging:
             applying = [check for check in judging if not check.applies(ctx.spec)]
             facts = gather.facts(ctx, {need for check in applying for need in check.needs})
+            seen = _newer(seen, facts)
             judgements.update((check, judge(check, ctx.spec, facts)) for check in judging)
             judging = [check for check in judging if judgements[check].outcome in ("fail", "unknown")]
             if not judging or resting.expired or ctx.stop.is_set():
@@ -99,8 +131,19 @@ def verify(ctx: Context, *, only: Sequence[str] = (), skip: Sequence[str] = (), 
     results = tuple(Result(check, judgement) for check, judgement in judgements.items())
     spec = ctx.spec
     return Report(
-        spec.name, spec.endpoint_name, spec.site.simulated, f"{now:%FT%TZ}", time.monotonic() - started, results
+        spec.name,
+        spec.endpoint_name,
+        spec.site.simulated,
+        f"{now:%FT%TZ}",
+        time.monotonic() - started,
+        results,
+        draw(spec, seen),
     )
+
+
+def _newer(seen: Facts, facts: Facts) -> Facts:
+    """What is known after another look, which need not be at every source."""
+    return replace(seen, **{f.name: value for f in fields(facts) if (value := getattr(facts, f.name)) is not None})
 
 
 def judge(check: Check, spec: Resolved, facts: Facts) -> Measurement:
@@ -119,8 +162,8 @@ def judge(check: Check, spec: Resolved, facts: Facts) -> Measurement:
         return Measurement("unknown", "not judged", reason=reason, next="please report this, with the run's log")
 
 
-def _names(given: Sequence[str]) -> set[str]:
-    known = {check.id for check in ALL} | {check.group for check in ALL}
+def _names(given: tuple[str, ...]) -> set[str]:
+    known = {name for check in (*ALL, *STRESS) for name in (check.id, check.group)}
     found = {name.upper() if name.upper() in known else name.lower() for name in given}
     if unknown := sorted(found - known):
         raise GpuctlError(

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
+import json
 from xml.etree import ElementTree
 
 from rich.console import Console
 
-from gpuctl.report import junit, table
+from gpuctl.report import changes, junit, table
 from gpuctl.run.errors import Exit
 from gpuctl.verify.base import Check, Measurement, Result
 from gpuctl.verify.run import Report
@@ -58,3 +59,26 @@ def test_junit_counts_as_the_report_does() -> None:
     assert counts == {"tests": "5", "failures": "1", "errors": "2", "skipped": "1"}
     assert suite.find(".//failure[@message='wk-gpu1: 1 card <less>']") is not None
     assert len(suite.findall("testcase")) == 5
+
+
+def test_watching_says_what_changed_and_nothing_else() -> None:
+    worse = report(FAIL, *UNKNOWN)
+    assert changes.lines(None, report(PASS, *UNKNOWN, SKIPPED)) == [
+        "00:00:00 homelab at pve.example: pass 1 . unknown 2 . skipped 1 of 4 checks",
+        "00:00:00 INF-05 unknown: no answer",
+        "00:00:00 INF-06 unknown: no answer",
+    ]
+    broken = result("INF-01", Measurement("fail", "6 of 7", "all", "cp1: gone"))
+    assert changes.lines(report(PASS, *UNKNOWN), report(broken, *UNKNOWN)) == [
+        "00:00:00 INF-01 fail (was pass): cp1: gone"
+    ]
+    assert changes.lines(report(broken), report(PASS)) == ["00:00:00 INF-01 pass (was fail): 7 of 7"]
+    assert changes.lines(worse, worse) == []
+
+
+def test_watching_for_machines_starts_with_every_check() -> None:
+    first = [json.loads(line) for line in changes.records(None, report(PASS, SKIPPED))]
+    assert [(one["id"], one["was"], one["outcome"]) for one in first] == [
+        ("INF-01", "", "pass"),
+        ("INF-07", "", "skipped"),
+    ]

@@ -49,7 +49,10 @@ class Gpu:
         if not ctx.workspace.kubeconfig.exists():
             return Plan(self.name, unknown="after bootstrap: there is no cluster yet")
         nodes = gpu.gpu_nodes(ctx.spec)
-        step = releases.plan(ctx, gpu.CHART, gpu.NAMESPACE, gpu.release(ctx.spec))
+        step = None
+        if not ctx.spec.by_fleet("gpu-operator") or not owned_by_fleet(ctx):
+            # Fleet itself comes later: gpuctl installs the operator, gitops adopt gives it away
+            step = releases.plan(ctx, gpu.CHART, gpu.NAMESPACE, gpu.release(ctx.spec))
         changes = [step.change] if step else []
         if not nodes:
             return Plan(self.name, tuple(changes), payload=Payload(step, {}, (), ()), notes=("no node has a GPU",))
@@ -59,6 +62,7 @@ class Gpu:
         for node in nodes:
             host, offer = hosts[node.name], offers.get(node.name)
             if different := gpu.label_changes(node, offer.labels if offer else {}):
+                _refuse_held(node, offer, different)
                 labels[node.name] = different
                 words = ", ".join(f"{key}={value}" if value else f"{key} removed" for key, value in different.items())
                 price = "the device plugin restarts; pods with GPUs go on"
@@ -151,7 +155,7 @@ class Gpu:
         for _ in deadline.ticks(2.0):
             state = policy_state(ctx)
             offers = observe.offers(ctx)
-            done = [node for node in nodes if _complete(offers.get(node.name), gpu.offered(ctx.spec, node))]
+            done = [node for node in nodes if _complete(node, offers.get(node.name), gpu.offered(ctx.spec, node))]
             what = "nodes offer their GPUs" + ("" if state == "ready" else ", the GPU Operator is not ready yet")
             self._progress(ctx, what, len(done), len(nodes))
             if len(done) == len(nodes) and state == "ready":
@@ -177,12 +181,31 @@ class Gpu:
         return watch.expired(deadline, layers(ctx))
 
 
+def owned_by_fleet(ctx: Context) -> bool:
+    """Whether the operator was given to Fleet."""
+    installed = ctx.helm.installed().get(f"{gpu.NAMESPACE}/{gpu.CHART}")
+    return installed is not None and bool(installed.bundle)
+
+
 def _count(node: Node) -> int:
     return node.gpus.count if node.gpus else 0
 
 
-def _complete(offer: Offer | None, wanted: Mapping[str, int]) -> bool:
-    return offer is not None and all(offer.allocatable.get(name) == count for name, count in wanted.items())
+def _complete(node: Node, offer: Offer | None, wanted: Mapping[str, int]) -> bool:
+    if offer is None or observe.mig_state(node, offer) not in ("", "success"):
+        return False
+    return all(offer.allocatable.get(name) == count for name, count in wanted.items())
+
+
+def _refuse_held(node: Node, offer: Offer | None, labels: Mapping[str, str | None]) -> None:
+    """Cards are cut anew only while nobody uses them; taking them away is not ours to decide."""
+    if gpu.MIG_LABEL in labels and offer is not None and offer.held:
+        raise GpuctlError(
+            f"{node.name}: the cards cannot be cut anew ({labels[gpu.MIG_LABEL]}) while pods hold them",
+            where=f"{node.source}",
+            cause=f"held by {offer.holders}",
+            next="stop these pods (kubectl cordon keeps new ones away), then run the same command again",
+        )
 
 
 def reached(hosts: Mapping[str, Host | GpuctlError]) -> dict[str, Host]:

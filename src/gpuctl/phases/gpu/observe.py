@@ -108,10 +108,10 @@ def offers(ctx: Context) -> dict[str, Offer]:
     names = {node.name for node in gpu.gpu_nodes(ctx.spec)}
     held: dict[str, list[tuple[str, int]]] = {}
     for pod in ctx.kubernetes.list("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed"):
-        slots = sum(_slots(container) for container in pod["spec"]["containers"])
-        if slots and pod["spec"].get("nodeName") in names:
+        count = sum(slots(container) for container in pod["spec"]["containers"])
+        if count and pod["spec"].get("nodeName") in names:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            held.setdefault(pod["spec"]["nodeName"], []).append((name, slots))
+            held.setdefault(pod["spec"]["nodeName"], []).append((name, count))
     found = {}
     for node in ctx.kubernetes.nodes():
         metadata, name = node["metadata"], str(node["metadata"]["name"])
@@ -126,7 +126,8 @@ def offers(ctx: Context) -> dict[str, Offer]:
     return found
 
 
-def _slots(container: Mapping[str, Any]) -> int:
+def slots(container: Mapping[str, Any]) -> int:
+    """GPUs, or slices and shares of them, that a container asks for."""
     limits = (container.get("resources") or {}).get("limits") or {}
     return sum(int(count) for name, count in limits.items() if name.startswith("nvidia.com/"))
 
@@ -137,6 +138,11 @@ def _proof(text: str) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def mig_state(node: Node, offer: Offer) -> str:
+    """What the MIG manager says of the node's layout; "" where none is asked for."""
+    return offer.labels.get(gpu.MIG_STATE, "pending") if node.gpus and node.gpus.mig else ""
 
 
 def layer(node: Node, host: Host, offer: Offer | None, wanted: Mapping[str, int]) -> str:
@@ -154,6 +160,9 @@ def layer(node: Node, host: Host, offer: Offer | None, wanted: Mapping[str, int]
         return "runtime: K3s' containerd does not know the NVIDIA runtime (it looks for it at its start)"
     if offer is None:
         return "node: it is not in the cluster"
+    if mig_state(node, offer) not in ("", "success"):
+        layout = node.gpus.mig if node.gpus else ""
+        return f"MIG: cutting the cards to {layout} is {mig_state(node, offer)}"
     have = {name: offer.allocatable.get(name, 0) for name in wanted}
     if have != dict(wanted):
         pairs = ", ".join(f"{name} {have[name]} of {number}" for name, number in wanted.items())

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from gpuctl.spec.findings import Finding
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SpecPath
-from gpuctl.spec.rules import capacity, compatibility, gpus, network, security, topology
+from gpuctl.spec.rules import capacity, compatibility, gitops, gpus, jupyterhub, management, network, security, topology
 from gpuctl.spec.rules.base import Loc, Rule
 
 ALL: tuple[Rule, ...] = (
     *network.RULES,
     *topology.RULES,
     *gpus.RULES,
+    *jupyterhub.RULES,
     *capacity.RULES,
     *compatibility.RULES,
     *security.RULES,
+    *management.RULES,
+    *gitops.RULES,
 )
 
 

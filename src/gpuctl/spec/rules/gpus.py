@@ -38,18 +38,6 @@ def _enough(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
         yield ("nodes", "pools"), f"the pools want {wanted} GPUs, the host has {has}", "fewer nodes or fewer GPUs each"
 
 
-def _profiles(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    most = max((node.gpus.count for node in resolved.nodes if node.gpus), default=0)
-    for number, profile in enumerate(cluster.jupyterhub.profiles if cluster.jupyterhub else ()):
-        if profile.gpus > most:
-            yield (
-                ("jupyterhub", "profiles", number, "gpus"),
-                f"no node can run the profile {profile.name!r}: "
-                f"it wants {profile.gpus} GPUs, the largest node has {most}",
-                "a notebook lives on one node: use fewer GPUs, or a pool with more per node",
-            )
-
-
 def _model(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     known = table()["gpu_models"]
     for number, pool in enumerate(cluster.nodes.pools):
@@ -90,13 +78,6 @@ def _layout(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 RULES = (
     Rule("GPU-R1", "error", "No GPU given twice", "A passed-through card belongs to one VM.", _once),
     Rule("GPU-R2", "error", "As many GPUs as the host has", "The last VMs would not start.", _enough),
-    Rule(
-        "GPU-R3",
-        "error",
-        "Every profile fits a node",
-        "A pod cannot span nodes; the notebook would stay pending.",
-        _profiles,
-    ),
     Rule("GPU-R4", "error", "The card's model is known", "Labels and MIG layouts depend on it.", _model),
     Rule("GPU-R5", "error", "The MIG layout fits the card", "The MIG manager would fail on the node.", _layout),
 )

@@ -1,9 +1,19 @@
-"""Every check, in the order of the report. A new one is a file beside this one and a line here."""
+"""Every check, in the order of the report. A new one is a file beside this one and a line here.
+
+``ALL`` is measured by default, ``STRESS`` with --gpu-stress only.
+"""
 
 from __future__ import annotations
 
 from gpuctl.verify.base import Check
 from gpuctl.verify.checks import (
+    app_01_hub,
+    app_02_spawn,
+    app_03_gpus,
+    app_04_home,
+    app_05_scratch,
+    app_06_isolation,
+    app_07_release,
     clu_01_nodes,
     clu_02_version,
     clu_03_etcd,
@@ -11,16 +21,30 @@ from gpuctl.verify.checks import (
     clu_07_api,
     clu_08_system_pods,
     clu_09_pod_network,
+    clu_10_bandwidth,
+    clu_11_mtu,
     clu_12_dns,
+    clu_17_pod_start,
     clu_18_certificates,
+    clu_19_deprecated,
     gpu_01_layers,
     gpu_02_operator,
     gpu_03_versions,
     gpu_04_cuda,
     gpu_07_isolation,
+    gpu_08_copies,
+    gpu_09_link,
+    gpu_10_memory_bandwidth,
+    gpu_11_gemm,
+    gpu_12_bridge,
+    gpu_13_nccl,
+    gpu_14_between_nodes,
+    gpu_15_hang,
     gpu_16_memory,
     gpu_17_xid,
+    gpu_18_throttle,
     gpu_19_persistence,
+    gpu_20_diag,
     gpu_21_exporter,
     gpu_22_labels,
     inf_01_vms,
@@ -29,10 +53,13 @@ from gpuctl.verify.checks import (
     inf_05_access,
     inf_06_size,
     inf_07_clock,
+    mgt_03_commit,
+    mgt_04_bundles,
     mgt_05_releases,
     sec_01_private_files,
     sec_02_anonymous,
     sec_04_secrets_at_rest,
+    sec_05_user_pods,
 )
 
 ALL: tuple[Check, ...] = (
@@ -49,8 +76,12 @@ ALL: tuple[Check, ...] = (
     clu_07_api.CHECK,
     clu_08_system_pods.CHECK,
     clu_09_pod_network.CHECK,
+    clu_10_bandwidth.CHECK,
+    clu_11_mtu.CHECK,
     clu_12_dns.CHECK,
+    clu_17_pod_start.CHECK,
     clu_18_certificates.CHECK,
+    clu_19_deprecated.CHECK,
     gpu_01_layers.CHECK,
     gpu_02_operator.CHECK,
     gpu_03_versions.CHECK,
@@ -61,8 +92,31 @@ ALL: tuple[Check, ...] = (
     gpu_19_persistence.CHECK,
     gpu_21_exporter.CHECK,
     gpu_22_labels.CHECK,
+    mgt_03_commit.CHECK,
+    mgt_04_bundles.CHECK,
     mgt_05_releases.CHECK,
+    app_01_hub.CHECK,
+    app_02_spawn.CHECK,
+    app_03_gpus.CHECK,
+    app_04_home.CHECK,
+    app_05_scratch.CHECK,
+    app_06_isolation.CHECK,
+    app_07_release.CHECK,
     sec_01_private_files.CHECK,
     sec_02_anonymous.CHECK,
     sec_04_secrets_at_rest.CHECK,
+    sec_05_user_pods.CHECK,
+)
+
+STRESS: tuple[Check, ...] = (
+    gpu_08_copies.CHECK,
+    gpu_09_link.CHECK,
+    gpu_10_memory_bandwidth.CHECK,
+    gpu_11_gemm.CHECK,
+    gpu_12_bridge.CHECK,
+    gpu_13_nccl.CHECK,
+    gpu_14_between_nodes.CHECK,
+    gpu_15_hang.CHECK,
+    gpu_18_throttle.CHECK,
+    gpu_20_diag.CHECK,
 )

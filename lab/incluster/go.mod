@@ -1,0 +1,3 @@
+module gpuctl.lab/incluster
+
+go 1.24.0

@@ -1,0 +1,129 @@
+"""What the cluster is managed with: ingress, storage classes, certificates, Rancher."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from gpuctl.spec import fit
+from gpuctl.spec.model import Cluster
+from gpuctl.spec.resolved import Resolved
+from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.versions import minor, order, table
+
+RANCHER = ("management", "rancher")
+CERTIFICATES = ("management", "certificates")
+
+
+def _reachable(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    if resolved.rancher is None:
+        return
+    if resolved.kubernetes.ingress == "none":
+        wrong = "nothing would lead to Rancher: there is no ingress controller"
+        yield ("kubernetes", "ingress"), wrong, "traefik or nginx"
+    elif resolved.network.ingress_vip is None:
+        wrong = "nothing would lead to Rancher: there is no ingress VIP"
+        yield (*RANCHER, "hostname"), wrong, "set network.ingress_vip"
+
+
+def _unused_vip(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    wanted = resolved.rancher or resolved.jupyterhub  # which then says so itself
+    if resolved.kubernetes.ingress == "none" and resolved.network.ingress_vip and not wanted:
+        yield ("network", "ingress_vip"), "nothing answers there: kubernetes.ingress is none", "remove it"
+
+
+def _issuer(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    given = resolved.certificates
+    if given.issuer == "ca" and given.ca is None:
+        yield CERTIFICATES, "issuer ca needs the CA", "add ca: {certificate: file:./ca.pem, key: env:CA_KEY}"
+    if given.issuer != "ca" and given.ca is not None:
+        yield (*CERTIFICATES, "ca"), f"the CA signs nothing with issuer {given.issuer}", "remove it, or issuer: ca"
+    if given.issuer == "letsencrypt" and given.email is None:
+        yield CERTIFICATES, "Let's Encrypt wants a contact", "add email"
+    for field, value in (("email", given.email), ("staging", given.staging)):
+        if value and given.issuer != "letsencrypt":
+            wrong = f"{field} does nothing with issuer {given.issuer}"
+            yield (*CERTIFICATES, field), wrong, "remove it, or issuer: letsencrypt"
+
+
+def _one_default(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    storage = resolved.storage
+    if storage.nfs and storage.nfs.default and storage.local.default:
+        names = f"{storage.nfs.storage_class} and {storage.local.storage_class}"
+        yield ("storage", "local", "default"), f"{names} would both be the default class", "leave one of them true"
+
+
+def _class_names(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    storage = resolved.storage
+    named = [
+        *([("nfs", storage.nfs.storage_class)] if storage.nfs else []),
+        *([("scratch", storage.scratch.storage_class)] if storage.scratch else []),
+        ("local", storage.local.storage_class),
+    ]
+    counts = Counter(name for _, name in named)
+    seen: set[str] = set()
+    for place, name in named:
+        if counts[name] > 1 and name in seen:
+            yield ("storage", place, "class"), f"two storage classes are named {name!r}", "give each its own name"
+        seen.add(name)
+
+
+def _no_scratch(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    hub = resolved.jupyterhub
+    if hub and hub.scratch:
+        return  # HUB-R7 says so
+    if resolved.storage.scratch and not any(node.scratch for node in resolved.nodes):
+        wrong = f"no node has a scratch disk, so there will be no class {resolved.storage.scratch.storage_class}"
+        yield ("storage", "scratch"), wrong, "give a pool a scratch disk (scratch: 500GiB), or remove it"
+
+
+def _hostnames(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    rancher, hub = resolved.rancher, resolved.jupyterhub
+    if rancher and hub and rancher.hostname == hub.hostname:
+        wrong = f"Rancher and the hub are both {rancher.hostname}"
+        yield (*RANCHER, "hostname"), wrong, "give each its own host name"
+
+
+def _version(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    if resolved.rancher is None:
+        return
+    wanted, kubernetes = minor(resolved.rancher.version), minor(resolved.kubernetes.version)
+    known: dict[str, list[str]] = table()["rancher_supports"]
+    given = cluster.management.rancher
+    loc = (*RANCHER, "version") if given and given.version else ("kubernetes", "version")
+    fitting = table()["rancher_for"].get(kubernetes)
+    way_out = (
+        f"use {fitting}" if fitting else f"the newest that Rancher supports is {max(known.values(), key=_last)[1]}"
+    )
+    if wanted not in known:
+        yield loc, f"Rancher {wanted} is not known here, nor which Kubernetes it supports", way_out
+        return
+    first, last = known[wanted]
+    if not order(first) <= order(kubernetes) <= order(last):
+        yield loc, f"Rancher {wanted} supports Kubernetes {first} to {last}, not {kubernetes}", way_out
+
+
+def _last(span: list[str]) -> tuple[int, ...]:
+    return order(span[1])
+
+
+def _room(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    if resolved.rancher and not fit.untainted(resolved):
+        yield (
+            RANCHER,
+            "every node is tainted, so Rancher and what it brings have nowhere to run",
+            "leave the control planes untainted, or add a pool without taints",
+        )
+
+
+RULES = (
+    Rule("MGT-R1", "error", "Rancher can be reached", "Its users come through the ingress.", _reachable),
+    Rule("MGT-R2", "warning", "The ingress VIP has a use", "An address that nothing answers at.", _unused_vip),
+    Rule("MGT-R3", "error", "The issuer is complete", "No certificate would be issued.", _issuer),
+    Rule("MGT-R4", "error", "At most one default class", "Kubernetes would take the newer one.", _one_default),
+    Rule("MGT-R5", "error", "Classes have their own names", "One would be made over the other.", _class_names),
+    Rule("MGT-R6", "warning", "The scratch class has a disk", "Claims of it would stay pending.", _no_scratch),
+    Rule("MGT-R7", "error", "Host names are unique", "The ingress cannot tell them apart.", _hostnames),
+    Rule("MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version),
+    Rule("MGT-R9", "error", "Rancher has room", "Its own pods tolerate no taints of yours.", _room),
+)

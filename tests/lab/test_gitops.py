@@ -1,0 +1,327 @@
+"""Fleet follows a repository on the lab: bundles come, change, roll back, change owners; refusals. In order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import ROOT, SMALL, Lab, _lab
+
+GITOPS = """\
+management:
+  rancher: {hostname: rancher.example}
+  gitops:
+    repo: https://git.example/platform/clusters.git
+    path: clusters/small
+    polling: 2s
+    credentials: {username: gpuctl, password: env:GIT_PASSWORD}
+    bundles: [monitoring, tests]
+"""
+BUNDLES = "bundles: [monitoring, tests]"
+TAINT = "\n      taints: [dedicated=gpu:NoSchedule]"
+CLAIM = """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec:
+  storageClassName: none
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Mi}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    yield from _lab("tgitops", SMALL + GITOPS, tmp_path_factory.mktemp("gitops"))
+
+
+def run(lab: Lab, *command: str, code: int | None = 0, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Inside the lab's network, as gpuctl is run there."""
+    done = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{lab.instance.lan}", *command],
+        env={**lab.environment(), "PYTHONPATH": str(ROOT)}, cwd=folder,
+        capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    if code is not None:
+        assert done.returncode == code, f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def phase(lab: Lab, word: str, code: int = 0) -> str:
+    """What the part of the phase says; plan exits with 3 when there is something to do."""
+    arguments = [str(ROOT / "tests/lab/gitops_phase.py"), word, str(lab.spec), "--site", str(lab.site)]
+    done = run(lab, sys.executable, *arguments, code=code)
+    return done.stdout + done.stderr
+
+
+def kubectl(lab: Lab, arguments: str) -> str:
+    return lab.inside(9011, f"k3s kubectl {arguments}")
+
+
+def eventually(lab: Lab, arguments: str, wanted: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while (said := kubectl(lab, arguments)) != wanted:
+        assert time.monotonic() < deadline, said
+        time.sleep(1)
+
+
+def outcomes(lab: Lab, code: int) -> dict[str, dict[str, Any]]:
+    done = lab.gpuctl("verify", "-o", "json", "--only", "MGT-03", "--only", "MGT-04", code=code)
+    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+class Person:
+    """Somebody with a clone of the repository."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.clone = lab, lab.folder / "clone"
+        password = lab.instance.git_password.read_text(encoding="utf-8").strip()
+        self.address = f"http://alice:{password}@192.0.2.10:8081/clusters.git"
+        if not self.clone.exists():
+            self.git("clone", "-q", self.address, str(self.clone), folder=lab.folder)
+
+    def git(self, *arguments: str, folder: Path | None = None) -> str:
+        identity = ["-c", "user.name=alice", "-c", "user.email=alice@example.com"]
+        return run(self.lab, "git", *identity, *arguments, folder=folder or self.clone).stdout.strip()
+
+    def pull(self) -> str:
+        """The remote's head, checked out."""
+        self.git("fetch", "-q", "origin")
+        self.git("reset", "-q", "--hard", "origin/main")
+        return self.git("rev-parse", "HEAD")
+
+    def commits(self) -> int:
+        self.pull()
+        return int(self.git("rev-list", "--count", "HEAD"))
+
+    def push(self, message: str, *options: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+        self.git("push", "-q", *options, "origin", "HEAD:main")
+
+
+TOLERATIONS = "-n gpuctl-tests get deployment smoke -o 'jsonpath={.spec.template.spec.tolerations[*].key}'"
+REPLICAS = "-n gpuctl-tests get deployment smoke -o 'jsonpath={.spec.replicas}/{.status.readyReplicas}'"
+RELEASES = "get secrets -A -l owner=helm,status=deployed -o 'jsonpath={.items[*].metadata.labels.name}'"
+
+
+def test_fleet_brings_what_was_committed(lab: Lab) -> None:
+    lab.gpuctl("provision", "--yes")
+    lab.gpuctl("bootstrap", "--yes")
+    (chart,) = Path(_charts(lab)).glob("fleet-*.tgz")
+    kubeconfig = ["--kubeconfig", str(lab.workspace / "kubeconfig")]
+    # as Rancher does by itself
+    run(lab, "helm", "install", "fleet", str(chart), "-n", "cattle-fleet-system", "--create-namespace", *kubeconfig)
+    said = phase(lab, "plan", code=3)
+    assert "monitoring new, tests new" in said
+    assert "in sync with the repository" in phase(lab, "apply")
+    assert kubectl(lab, REPLICAS) == "1/1"
+    assert {check["outcome"] for check in outcomes(lab, code=0).values()} == {"pass"}
+    before = (
+        Person(lab).commits(),
+        kubectl(lab, "-n fleet-local get secret gpuctl-git -o 'jsonpath={.metadata.resourceVersion}'"),
+    )
+    assert phase(lab, "plan") == ""
+    assert phase(lab, "apply") == ""
+    after = (
+        Person(lab).commits(),
+        kubectl(lab, "-n fleet-local get secret gpuctl-git -o 'jsonpath={.metadata.resourceVersion}'"),
+    )
+    assert before == after == (1, before[1])
+
+
+def _charts(lab: Lab) -> str:
+    import yaml
+
+    return str(yaml.safe_load(lab.site.read_text(encoding="utf-8"))["mirrors"]["charts"])
+
+
+def test_drift_is_corrected_by_fleet(lab: Lab) -> None:
+    kubectl(lab, "-n gpuctl-tests scale deployment smoke --replicas=0")
+    eventually(lab, REPLICAS, "1/1")
+
+
+def test_a_bundle_that_the_spec_drops_goes_and_comes_back(lab: Lab) -> None:
+    lab.edit(BUNDLES, "bundles: [tests]")
+    assert "monitoring removed  Fleet uninstalls monitoring" in phase(lab, "plan", code=3)
+    phase(lab, "apply")
+    eventually(lab, RELEASES, "fleet tests")
+    lab.edit("bundles: [tests]", BUNDLES)
+    phase(lab, "apply")
+    assert kubectl(lab, RELEASES).split() == ["fleet", "monitoring", "tests"]
+    assert Person(lab).commits() == 3
+
+
+def test_a_revert_rolls_back_and_is_not_fought(lab: Lab) -> None:
+    lab.edit("scratch: 50GiB", f"scratch: 50GiB{TAINT}")
+    phase(lab, "apply")
+    assert kubectl(lab, TOLERATIONS) == "dedicated"
+    person = Person(lab)
+    person.pull()
+    person.git("revert", "--no-edit", "HEAD")
+    person.git("push", "-q", "origin", "HEAD:main")
+    eventually(lab, TOLERATIONS, "")
+    for word in ("plan", "apply"):
+        said = phase(lab, word)
+        assert "bundle tests is not as the spec has it since commit" in said
+        assert "Revert" in said
+        assert "by alice" in said
+    assert kubectl(lab, TOLERATIONS) == ""
+    done = lab.gpuctl("gitops", "push", "--yes")
+    assert "+- effect: NoSchedule" in done.stdout
+    assert kubectl(lab, TOLERATIONS) == "dedicated"
+    assert phase(lab, "plan") == ""
+
+
+def test_a_silent_remote_and_one_that_refuses(lab: Lab) -> None:
+    lab.call("git", down=True)
+    assert "the Git server does not answer" in phase(lab, "plan", code=1)
+    assert outcomes(lab, code=7)["MGT-03"]["outcome"] == "unknown"
+    lab.call("git", refuse="main is protected")
+    lab.edit(TAINT, "")
+    said = phase(lab, "apply", code=1)
+    assert "the Git server refuses the push" in said
+    assert "main is protected" in said
+    assert kubectl(lab, TOLERATIONS) == "dedicated"
+    lab.call("git")
+    phase(lab, "apply")
+    assert kubectl(lab, TOLERATIONS) == ""
+
+
+def test_rewritten_history_is_refused_until_the_operator_has_seen_it(lab: Lab) -> None:
+    person = Person(lab)
+    person.pull()
+    person.git("reset", "-q", "--hard", "HEAD~1")
+    person.git("push", "-q", "--force", "origin", "HEAD:main")
+    said = phase(lab, "plan", code=1)
+    assert "history was rewritten" in said
+    lab.gpuctl("gitops", "push", "--yes")
+    assert phase(lab, "plan") == ""
+
+
+def test_wrong_credentials_stall_fleet_and_are_put_right(lab: Lab) -> None:
+    wrong = """'{"data": {"password": "d3Jvbmc="}}'"""
+    kubectl(lab, f"-n fleet-local patch secret gpuctl-git --type merge -p {wrong}")
+    eventually(
+        lab,
+        "-n fleet-local get gitrepo gpuctl -o 'jsonpath={.status.conditions[?(@.type==\"Stalled\")].status}'",
+        "True",
+    )
+    assert "the gitjob is stalled: authentication required" in outcomes(lab, code=6)["MGT-03"]["reason"]
+    assert "update secret/gpuctl-git" in phase(lab, "plan", code=3)
+    phase(lab, "apply")
+    assert outcomes(lab, code=0)["MGT-03"]["outcome"] == "pass"
+
+
+def test_an_idle_fleet_is_named_before_the_deadline(lab: Lab) -> None:
+    kubectl(lab, "-n cattle-fleet-system scale deployment fleet-controller --replicas=0")
+    eventually(lab, "-n cattle-fleet-system get pods -o name", "")
+    lab.edit("scratch: 50GiB", f"scratch: 50GiB{TAINT}")
+    started = time.monotonic()
+    said = phase(lab, "apply", code=1)
+    assert time.monotonic() - started < 120
+    assert "Fleet does not bring the repository into the cluster" in said
+    assert "Deployment cattle-fleet-system/fleet-controller: 0 of 1 pods ready" in said
+    assert "fleet-controller: 0 of 1 pods ready" in outcomes(lab, code=6)["MGT-03"]["reason"]
+    kubectl(lab, "-n cattle-fleet-system scale deployment fleet-controller --replicas=1")
+    phase(lab, "apply")
+    assert kubectl(lab, TOLERATIONS) == "dedicated"
+
+
+def test_a_bundle_of_somebody_else_with_our_name_is_refused(lab: Lab) -> None:
+    lab.edit(BUNDLES, "bundles: [tests]")
+    phase(lab, "apply")
+    name = "gpuctl-clusters-small-monitoring"
+    metadata = {"name": name, "namespace": "fleet-local", "labels": {"fleet.cattle.io/repo-name": "theirs"}}
+    stranger = {"apiVersion": "fleet.cattle.io/v1alpha1", "kind": "Bundle", "metadata": metadata, "spec": {}}
+    lab.inside(9011, f"k3s kubectl create -f - <<'END'\n{json.dumps(stranger)}\nEND")
+    lab.edit("bundles: [tests]", BUNDLES)
+    said = phase(lab, "plan", code=1)
+    assert f"there is another bundle of the name {name}" in said
+    assert "it comes from theirs" in said
+    kubectl(lab, f"-n fleet-local delete bundle {name}")
+    phase(lab, "apply")
+
+
+def test_a_bundle_that_cannot_be_installed_is_named_with_helms_words(lab: Lab) -> None:
+    person = Person(lab)
+    person.pull()
+    template = person.clone / "clusters/small/tests/chart/templates/all.yaml"
+    template.write_text(template.read_text(encoding="utf-8") + '{{ fail "no such luck" }}\n', encoding="utf-8")
+    person.push("a mistake")
+    eventually(
+        lab, "-n fleet-local get bundle gpuctl-clusters-small-tests -o 'jsonpath={.status.display.state}'", "ErrApplied"
+    )
+    reason = outcomes(lab, code=6)["MGT-04"]["reason"]
+    assert "bundle gpuctl-clusters-small-tests: ErrApplied" in reason
+    assert "no such luck" in reason
+    lab.gpuctl("gitops", "push", "--yes")
+    assert {check["outcome"] for check in outcomes(lab, code=0).values()} == {"pass"}
+
+
+def test_what_holds_data_is_not_removed(lab: Lab) -> None:
+    person = Person(lab)
+    person.pull()
+    (person.clone / "clusters/small/tests/chart/templates/claim.yaml").write_text(CLAIM, encoding="utf-8")
+    person.push("some data")
+    eventually(lab, "-n gpuctl-tests get pvc -o name", "persistentvolumeclaim/data")
+    lab.edit(BUNDLES, "bundles: [monitoring]")
+    assert "changed in the repository by others, and is to be changed by the spec" in phase(lab, "plan", code=1)
+    said = lab.gpuctl("gitops", "push", "--yes", code=1).stderr
+    assert "this change of the bundle tests would delete data" in said
+    assert "PersistentVolumeClaim data" in said
+    assert kubectl(lab, "-n gpuctl-tests get pvc -o name") == "persistentvolumeclaim/data"
+    lab.edit("bundles: [monitoring]", BUNDLES)
+    # also when only the claim would go
+    assert "would delete data" in lab.gpuctl("gitops", "push", "--yes", code=1).stderr
+    person.pull()
+    person.git("revert", "--no-edit", "HEAD")
+    person.git("push", "-q", "origin", "HEAD:main")
+    eventually(lab, "-n gpuctl-tests get pvc -o name", "")
+    assert phase(lab, "plan") == ""
+
+
+OPERATOR = "-n gpu-operator get pods -l app=gpu-operator -o 'jsonpath={.items[*].metadata.uid}'"
+OWNER = "-n gpu-operator get secrets -l owner=helm -o 'jsonpath={.items[*].metadata.labels.gpuctl\\.io/cluster}'"
+
+
+def test_a_release_changes_its_owner_and_back_without_stopping(lab: Lab) -> None:
+    lab.gpuctl("gpu", "--yes")
+    pod = kubectl(lab, OPERATOR)
+    assert kubectl(lab, OWNER)
+    lab.edit(BUNDLES, "bundles: [monitoring, tests, gpu-operator]")
+    said = phase(lab, "plan", code=1)
+    assert "the release gpu-operator would get two owners" in said
+    assert "gpuctl gitops adopt gpu-operator" in said
+    lab.gpuctl("gitops", "adopt", "gpu-operator", "--yes")
+    assert phase(lab, "plan") == ""
+    assert "nothing to change" in lab.gpuctl("gpu", "--yes").stdout
+    assert "Nothing to do" in lab.gpuctl("gitops", "adopt", "gpu-operator", "--yes").stdout
+    assert (kubectl(lab, OPERATOR), kubectl(lab, OWNER)) == (pod, "")
+    lab.edit("bundles: [monitoring, tests, gpu-operator]", BUNDLES)
+    assert "still belongs to Fleet" in phase(lab, "plan", code=1)
+    assert "belongs to Fleet's bundle gpuctl-clusters-small-gpu-operator" in lab.gpuctl("gpu", "--yes", code=1).stderr
+    lab.gpuctl("gitops", "adopt", "gpu-operator", "--yes")
+    assert phase(lab, "plan") == ""
+    assert "nothing to change" in lab.gpuctl("gpu", "--yes").stdout
+    assert kubectl(lab, OPERATOR) == pod
+    assert kubectl(lab, OWNER)
+
+
+def test_without_gitops_everything_of_fleets_goes(lab: Lab) -> None:
+    text = lab.spec.read_text(encoding="utf-8")
+    lab.spec.write_text(text[: text.index("  gitops:")], encoding="utf-8")
+    assert "remove gitrepo/gpuctl" in phase(lab, "plan", code=3)
+    phase(lab, "apply")
+    assert phase(lab, "plan") == ""
+    assert kubectl(lab, "-n fleet-local get gitrepos,bundles,secrets -o name") == ""
+    assert kubectl(lab, RELEASES).split() == ["fleet", "gpu-operator"]
+    assert kubectl(lab, "-n gpuctl-tests get all -o name") == ""
