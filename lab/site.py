@@ -18,6 +18,8 @@ SIMULATED = (
     "GPUs, their driver and the GPU Operator (stand-ins under the official names; CUDA runs on the CPU)",
     "cert-manager and Rancher (stand-ins under the official names; certificates are real X.509, ACME issues nothing)",
     "NFS (a folder that all hosts share, behind stand-ins of csi-driver-nfs and nfs-subdir-external-provisioner)",
+    "charts nginx-ingress and jupyterhub (stand-ins with the official keys around the real programs)",
+    "container images (built from Debian, PyPI, npm and Go modules under the official names)",
     "Fleet (stand-in with the real Helm and its own names and conditions; charts in bundles only)",
     "cloud-init and guest agent (stand-ins)",
 )
