@@ -39,6 +39,14 @@ class Completed:
     stderr: str
 
 
+class HostKeyChanged(GpuctlError):
+    """Another machine answers, or this one was made anew: waiting does not help."""
+
+
+class Refused(GpuctlError):
+    """The host answers and does not let us in; while it boots for the first time, our user may not be made yet."""
+
+
 class Ssh:
     """``user`` may use sudo without a password on every host (the cloud image's default user)."""
 
@@ -144,7 +152,7 @@ class Ssh:
         if process.returncode == SSH_FAILED:
             raise self._translated(node, stderr)
         if process.returncode == 1 and stderr.startswith("sudo: "):
-            raise GpuctlError(
+            raise Refused(
                 f"{node.name}: {self._user} may not use sudo without a password",
                 where=f"host {node.name} ({node.address})",
                 cause=stderr.strip(),
@@ -183,7 +191,7 @@ class Ssh:
         said = stderr.strip()
         where = f"host {node.name} ({node.address})"
         if "HOST IDENTIFICATION HAS CHANGED" in stderr or "Host key verification failed" in stderr:
-            return GpuctlError(
+            return HostKeyChanged(
                 f"{node.name} shows another SSH host key than before",
                 where=where,
                 cause="the host was reinstalled outside gpuctl, or another machine answers at this address",
@@ -192,7 +200,7 @@ class Ssh:
                 exit_code=Exit.CREDENTIALS,
             )
         if "Permission denied" in stderr:
-            return GpuctlError(
+            return Refused(
                 f"{node.name} refuses the SSH key of this workspace",
                 where=where,
                 cause=f"{self._user} on the host does not know {self._workspace.ssh_key}.pub: {said}",

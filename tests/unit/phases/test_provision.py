@@ -13,10 +13,10 @@ import pytest
 
 from gpuctl.phases import provision
 from gpuctl.run.deadline import Deadline
-from gpuctl.run.errors import GpuctlError
+from gpuctl.run.errors import DeadlineExceeded, GpuctlError
 from gpuctl.spec.load import load
 from gpuctl.spec.resolved import Node
-from gpuctl.systems.ssh import Completed
+from gpuctl.systems.ssh import Completed, HostKeyChanged, Refused
 
 SPEC = load(Path(__file__).parents[3] / "examples/homelab.yaml").resolved
 assert SPEC
@@ -86,3 +86,31 @@ def test_a_first_boot_that_recovered_is_done_with_a_warning() -> None:
     (warned,) = wait(lambda _: Completed(0, f"{DEGRADED}\n", ""), ["cp1"])
     assert "cp1" in warned
     assert DEGRADED in warned
+
+
+def test_another_host_key_ends_the_wait_at_once() -> None:
+    changed = HostKeyChanged("cp1 shows another SSH host key than before", next="ssh-keygen -R")
+    with pytest.raises(HostKeyChanged) as caught:
+        wait(lambda node: changed if node.name == "cp1" else Completed(1, "", ""), ["cp1", "cp2"])
+    assert caught.value is changed
+
+
+def test_a_refusal_is_waited_for_but_not_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision, "SSH_EVERY", 0.02)
+    monkeypatch.setattr(provision, "REFUSED_SECONDS", 0.2)
+    answers: list[Completed | GpuctlError] = [Refused("no"), GpuctlError("no answer"), Refused("no")]
+    asked = iter([*answers, Completed(0, "", "")])
+    wait(lambda _: next(asked), ["cp1"])
+    with pytest.raises(Refused):
+        wait(lambda _: Refused("no"), ["cp1"])
+
+
+def test_a_wait_that_runs_out_says_how_long_and_for_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision, "SSH_EVERY", 0.02)
+    monkeypatch.setattr(provision, "FIRST_BOOT_SECONDS", 0.1)
+    silent = GpuctlError("cp1 does not answer on SSH", cause="No route to host", next="look at the console")
+    with pytest.raises(DeadlineExceeded, match="not done within 0 s") as caught:
+        wait(lambda _: silent, ["cp1", "cp2", "cp3"])
+    assert caught.value.where.endswith("and 2 other hosts")
+    assert caught.value.cause == "cp1 does not answer on SSH\nNo route to host"
+    assert caught.value.next == "look at the console"

@@ -11,13 +11,16 @@ from gpuctl.context import Context
 from gpuctl.phases.base import Change, Plan
 from gpuctl.phases.provision import cards, changes, preflight
 from gpuctl.render import terraform as render
+from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
-from gpuctl.systems.ssh import Completed
+from gpuctl.systems.ssh import Completed, HostKeyChanged, Refused
 from gpuctl.systems.terraform import VM_TYPE, ResourceChange, target_of
 
 FIRST_BOOT_SECONDS = 900.0
 SSH_EVERY = 1.0
+# from the first refusal on: cloud-init may not have made our user yet
+REFUSED_SECONDS = 60.0
 # exit code of our own script
 BOOT_FAILED = 3
 
@@ -113,12 +116,21 @@ class Provision:
         total = len(waiting)
         deadline = ctx.deadline(FIRST_BOOT_SECONDS, "waiting for the hosts' first boot")
         last: dict[str, Completed | GpuctlError] = {}
+        refused: dict[str, Deadline] = {}
         said = -1
         for _ in deadline.ticks(SSH_EVERY):
             results = ctx.ssh.run_all(waiting, lambda _: _FIRST_BOOT, deadline=deadline)
             for node in list(waiting):
                 result = results[node.name]
                 last[node.name] = result
+                if isinstance(result, HostKeyChanged):
+                    raise result
+                if isinstance(result, Refused):
+                    grace = refused.setdefault(node.name, deadline.within(REFUSED_SECONDS, "being let in"))
+                    if grace.expired and not deadline.stop.is_set():
+                        raise result
+                    continue
+                refused.pop(node.name, None)
                 if isinstance(result, GpuctlError):
                     continue
                 if result.code == BOOT_FAILED:
@@ -145,14 +157,17 @@ class Provision:
             raise GpuctlError("interrupted while waiting for the hosts' first boot")
         node = waiting[0]
         result = last[node.name]
+        others = len(waiting) - 1
+        more = f" and {others} other host{'s' * (others != 1)}" if others else ""
+        where = f"host {node.name} ({node.address}){more}"
         if isinstance(result, GpuctlError):
-            raise result
-        more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
-        deadline.check(
-            where=f"host {node.name} ({node.address}){more}",
-            cause=f"its first boot does not end: {getattr(result, 'stdout', '')}".strip(),
-            next=f"cloud-init status --long on {node.name}; then run the same command again",
-        )
+            deadline.check(where=where, cause=f"{result.what}\n{result.cause}".strip(), next=result.next)
+        else:
+            deadline.check(
+                where=where,
+                cause=f"its first boot does not end: {result.stdout}".strip(),
+                next=f"cloud-init status --long on {node.name}; then run the same command again",
+            )
 
 
 def _boot_failed(node: Node, result: Completed) -> GpuctlError:
