@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import DeadlineExceeded, Exit, GpuctlError
-from gpuctl.run.workspace import Workspace, write_private
+from gpuctl.run.workspace import Workspace, on_disk, write_private
 from gpuctl.spec.resolved import Node
 
 if TYPE_CHECKING:
@@ -181,7 +181,9 @@ class Ssh:
         path = self._workspace.known_hosts
         address = str(node.address)
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if line.split(" ")[0] != address]
+            with on_disk(f"read {path}", path):
+                known = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in known if line.split(" ")[0] != address]
             write_private(path, "".join(f"{line}\n" for line in kept))
         leave = ["ssh", *self.options(), "-O", "exit", f"{self._user}@{address}"]
         _start(leave).communicate(timeout=CONNECT_SECONDS)
