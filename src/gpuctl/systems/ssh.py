@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gpuctl.context import Context
 
 CONNECT_SECONDS = 10
+END_SECONDS = 2.0
 # ssh's own exit code for everything that keeps it from running the command
 SSH_FAILED = 255
 
@@ -146,8 +147,7 @@ class Ssh:
             except subprocess.TimeoutExpired:
                 given = None  # it has been taken; it cannot be given twice
                 if deadline.expired or deadline.stop.is_set():
-                    process.terminate()
-                    process.communicate()
+                    _end(process)
                     raise _abandoned(node, deadline) from None
         if process.returncode == SSH_FAILED:
             raise self._translated(node, stderr)
@@ -186,7 +186,11 @@ class Ssh:
             kept = [line for line in known if line.split(" ")[0] != address]
             write_private(path, "".join(f"{line}\n" for line in kept))
         leave = ["ssh", *self.options(), "-O", "exit", f"{self._user}@{address}"]
-        _start(leave).communicate(timeout=CONNECT_SECONDS)
+        process = _start(leave)
+        try:
+            process.communicate(timeout=CONNECT_SECONDS)
+        except subprocess.TimeoutExpired:
+            _end(process)  # a master that does not answer; it ends by itself 60 s after its last use
 
     def _translated(self, node: Node, stderr: str) -> GpuctlError:
         # ssh has one exit code for all its failures, so its words are all there is to go by
@@ -237,6 +241,18 @@ def _start(arguments: list[str]) -> subprocess.Popen[str]:
         raise GpuctlError(
             "ssh is not installed", next="install it (Debian, Ubuntu: apt install openssh-client)"
         ) from None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End an ssh whose answer nobody waits for any more, also one that does not listen or whose pipes another holds."""
+    process.terminate()
+    for _ in range(2):
+        try:
+            process.communicate(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        else:
+            return
 
 
 def _abandoned(node: Node, deadline: Deadline) -> GpuctlError:
