@@ -9,10 +9,12 @@ import json
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from subprocess import Popen, TimeoutExpired
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,8 @@ VM_TYPE = "proxmox_virtual_environment_vm"
 PLAN_SECONDS, APPLY_SECONDS = 600.0, 7200.0
 # after the one interrupt Terraform finishes what it is creating, which may be a VM with a large image
 GRACE_SECONDS = 1800.0
+# for the rest of the output of a Terraform that has ended
+DRAIN_SECONDS, LOOK_EVERY = 5.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,7 @@ class Terraform:
         streams = "json" in options and command in ("plan", "apply")
         process = children.popen(arguments, cwd=self.folder, environment=self._environment())
         with children.recorded(self._workspace, process.pid, f"terraform {command}"):
-            watcher = Thread(target=_interrupt_once, args=(process, deadline), daemon=True)
-            watcher.start()
-            for line in process.stdout or ():
+            for line in _lines(process, deadline):
                 event = _event(line) if streams else None
                 if event is None:
                     kept.append(line)
@@ -308,16 +310,43 @@ def _event(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and "type" in event else None
 
 
-def _interrupt_once(process: Any, deadline: Deadline) -> None:
-    """The one SIGINT, when we are interrupted or out of time: a second one would orphan VMs."""
-    for _ in deadline.ticks(0.2):
-        if process.poll() is not None:
-            return
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    until = time.monotonic() + GRACE_SECONDS
-    while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.2)
+def _lines(process: Popen[str], deadline: Deadline) -> Iterator[str]:
+    """What it prints until it has ended. One SIGINT when we are interrupted or late: a second one would orphan VMs.
+
+    GpuctlError when it still runs GRACE_SECONDS after that; it is left alone, recorded for the next run.
+    """
+    lines: SimpleQueue[str | None] = SimpleQueue()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.put(line)
+        lines.put(None)
+
+    Thread(target=read, daemon=True).start()
+    silent, grace = False, None
+    while not (silent and process.poll() is not None):
+        ended = process.poll() is not None
+        try:
+            line = lines.get(timeout=DRAIN_SECONDS if ended else LOOK_EVERY)
+        except Empty:
+            if ended:
+                return  # a provider that outlives it holds its output open
+        else:
+            if line is not None:
+                yield line
+            else:
+                silent = True
+                with suppress(TimeoutExpired):
+                    process.wait(LOOK_EVERY)
+        if grace is None and (deadline.expired or deadline.stop.is_set()) and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            grace = Deadline.after(GRACE_SECONDS, "terraform's end")
+        elif grace is not None and grace.expired and process.poll() is None:
+            raise GpuctlError(
+                f"terraform (pid {process.pid}) does not stop",
+                cause=f"it was interrupted {GRACE_SECONDS:.0f} s ago: {deadline.what}",
+                next="look at the tasks on the Proxmox server; the next run waits for it to end",
+            )
 
 
 def _lock_holder(detail: str) -> str:
