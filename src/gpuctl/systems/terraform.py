@@ -1,14 +1,19 @@
 """Terraform (or OpenTofu) in the workspace: its JSON stream read live, its plans read back, its errors said once.
 
+Runs that change nothing hold no lock, so each run has its plans and variables in a folder of its own.
+
 python-terraform makes the argument lists; it cannot stream, and its apply and destroy speak to Terraform < 0.15.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import signal
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +36,9 @@ from gpuctl.systems.proxmox import token_of
 if TYPE_CHECKING:
     from gpuctl.context import Context
 
+# what was applied last, for the plain tool in the same folder; a run's own are given by -var-file and go before it
 VARIABLES = "gpuctl.auto.tfvars.json"
+OWN = "run-{pid}-"
 VM_TYPE = "proxmox_virtual_environment_vm"
 PLAN_SECONDS, APPLY_SECONDS = 600.0, 7200.0
 # after the one interrupt Terraform finishes what it is creating, which may be a VM with a large image
@@ -73,7 +80,7 @@ class Terraform:
         self._workspace = workspace
         self._token = token
         self._ctx = ctx
-        self._ready = False
+        self._own: Path | None = None
 
     @classmethod
     def of(cls, ctx: Context) -> Terraform:
@@ -92,14 +99,30 @@ class Terraform:
         """Lay out the static configuration, the variables and the CLI configuration, and initialise."""
         for file in sorted((data_folder("templates") / "terraform").glob("*.tf")):
             write_private(self.folder / file.name, file.read_text(encoding="utf-8"))
-        write_private(self.folder / VARIABLES, json.dumps(variables, indent=2, sort_keys=True) + "\n")
+        own = self._own_folder()
+        write_private(own / VARIABLES, json.dumps(variables, indent=2, sort_keys=True) + "\n")
         write_private(self.folder / "cli.tfrc", self._cli_configuration())
         settings = dict(self._site.backend)
         backend = settings.pop("type", "local")
         body = {"terraform": {"backend": {backend: {} if backend == "local" else settings}}}
         write_private(self.folder / "backend.tf.json", json.dumps(body, indent=2) + "\n")
         self._run("init", input=False, no_color=IsFlagged, seconds=PLAN_SECONDS)
-        self._ready = True
+        self._own = own
+
+    def _own_folder(self) -> Path:
+        """This run's, removed at its end; what killed runs left behind goes now."""
+        for old in self.folder.glob(OWN.format(pid="*") + "*"):
+            pid = old.name.split("-")[1]
+            if pid.isdecimal() and children.start_time(int(pid)) is None:
+                shutil.rmtree(old, ignore_errors=True)
+        if self._own is not None:
+            return self._own
+        try:
+            own = Path(tempfile.mkdtemp(prefix=OWN.format(pid=os.getpid()), dir=self.folder))
+        except OSError as error:
+            raise GpuctlError(f"cannot make a folder for this run: {error.strerror}", where=str(self.folder)) from error
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return own
 
     def _cli_configuration(self) -> str:
         mirror = self._site.mirrors.terraform_provider
@@ -117,9 +140,14 @@ class Terraform:
 
     def plan(self, *, replace: Sequence[str] = (), destroy: bool = False) -> tuple[Path, list[ResourceChange]]:
         """The saved plan and what it would change; changes nothing but the refreshed state kept in the plan."""
-        self._must_be_ready()
-        saved = self.folder / ("destroy.tfplan" if destroy else "apply.tfplan")
-        options: dict[str, Any] = {"out": str(saved), "input": False, "lock_timeout": "10s"}
+        own = self._must_be_ready()
+        saved = own / ("destroy.tfplan" if destroy else "apply.tfplan")
+        options: dict[str, Any] = {
+            "out": str(saved),
+            "var_file": str(own / VARIABLES),
+            "input": False,
+            "lock_timeout": "10s",
+        }
         if replace:
             options["replace"] = list(replace)
         if destroy:
@@ -132,6 +160,9 @@ class Terraform:
 
     def apply(self, saved: Path, *, parallelism: int, on_event: Callable[[Mapping[str, Any]], None]) -> None:
         """Apply exactly the saved plan. ``on_event`` gets Terraform's JSON events as they come."""
+        # for whoever uses the plain tool here afterwards
+        own = self._must_be_ready()
+        write_private(self.folder / VARIABLES, (own / VARIABLES).read_text(encoding="utf-8"))
         self._run(
             "apply",
             str(saved),
@@ -158,12 +189,15 @@ class Terraform:
 
     def adopt(self, address: str, identity: str) -> None:
         """Import an existing object into the state."""
-        self._must_be_ready()
-        self._run("import", address, identity, input=False, no_color=IsFlagged, seconds=PLAN_SECONDS)
+        variables = str(self._must_be_ready() / VARIABLES)
+        self._run(
+            "import", address, identity, var_file=variables, input=False, no_color=IsFlagged, seconds=PLAN_SECONDS
+        )
 
-    def _must_be_ready(self) -> None:
-        if not self._ready:
+    def _must_be_ready(self) -> Path:
+        if self._own is None:
             raise RuntimeError("prepare() comes first")
+        return self._own
 
     # --- running the tool
 
