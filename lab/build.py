@@ -337,11 +337,10 @@ def _prepare_root(root: Path, guest: Path) -> None:
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
 
 
-def _program(name: str, expected: str, package: str = ".") -> Path:
-    """The Go program in the folder of that name."""
+def _program(name: str, expected: str, package: str = ".", *, shared: bool = False) -> Path:
+    """The Go program in the folder of that name. ``shared``: it uses lab/incluster."""
     source = SOURCE / name
-    shared = SOURCE / "incluster" if "gpuctl.lab/incluster" in (source / "go.mod").read_text(encoding="utf-8") else ""
-    key = _digest(source, shared, package)
+    key = _digest(source, package, *([SOURCE / "incluster"] if shared else []))
     return _artifact(name, key, expected, lambda work: _go_build(source, work / name, "", package)) / name
 
 
@@ -371,21 +370,19 @@ def _layers() -> dict[str, Path]:
 
 def _registry(pause: Path, helm: Path) -> Path:
     """Every image but those, as the site's registry has them."""
-    names = {"gpu": "1 minute", "management": "1 minute", "fleet": "2 minutes", "ingress": "10 seconds"}
-    programs = {name: _program(name, expected) for name, expected in names.items()}
+    busybox, objects, big, ingress = _busybox(), _fleet_objects(helm), _layers(), _program("ingress", "10 seconds")
+    gpu, management, fleet = (_program(name, "1 minute", shared=True) for name in ("gpu", "management", "fleet"))
     local_path = _program("localpath", "3 to 6 minutes", "github.com/rancher/local-path-provisioner")
-    busybox, brought, big = _busybox(), _fleet_objects(helm), _layers()
 
     def make(work: Path) -> None:
-        read = {name: path.read_bytes() for name, path in programs.items()}
-        built = images.nvidia(read["gpu"], busybox.read_bytes())
-        built += images.management(read["management"], brought)
-        built += images.fleet(read["fleet"])
-        built += images.services(pause.read_bytes(), local_path.read_bytes(), read["ingress"], big)
+        built = images.nvidia(gpu.read_bytes(), busybox.read_bytes())
+        built += images.management(management.read_bytes(), objects)
+        built += images.fleet(fleet.read_bytes())
+        built += images.services(pause.read_bytes(), local_path.read_bytes(), ingress.read_bytes(), big)
         oci.Layout(work).fill(built)
 
-    code = (SOURCE / "images.py", SOURCE / "oci.py")
-    key = _digest(*code, busybox, pause, local_path, brought, *programs.values(), *big.values())
+    programs = (busybox, pause, gpu, management, fleet, ingress, local_path)
+    key = _digest(SOURCE / "images.py", SOURCE / "oci.py", *programs, objects, *big.values())
     return _artifact("registry", key, "10 seconds", make)
 
 

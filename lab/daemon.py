@@ -52,8 +52,8 @@ class Daemon:
             "cut": lambda vmid, connected=False: network.cut(instance, vmid, connected=connected),
             "foreign-scratch": hosts.foreign_scratch.add,
             "card": hosts.break_card,
-            "nfs": lambda gone=True: hosts.nfs(gone=gone),
             "git": self.git.fault,
+            "nfs": lambda gone=True: hosts.nfs(gone=gone),
             "requests": lambda: [[method, path] for method, path, _body in self.pve.requests],
         }
 

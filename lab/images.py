@@ -16,6 +16,11 @@ BUSYBOX = "docker.io/rancher/mirrored-library-busybox:1.37.0"
 COREDNS = "docker.io/rancher/mirrored-coredns-coredns:1.12.3"
 GPU_OPERATOR = "nvcr.io/nvidia/gpu-operator:v26.3.3"
 CUDA_SAMPLE = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
+CERT_MANAGER = "v1.21.2"
+NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
+NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
+RANCHER = "docker.io/rancher/rancher:v2.13.1"
+FLEET = "docker.io/rancher/fleet:v0.14.0"
 PAUSE_UPSTREAM = "registry.k8s.io/pause:3.10"
 LOCAL_PATH = "docker.io/rancher/local-path-provisioner:v0.0.30"
 # the tags of the next two are the lab's own: which ones the official charts of these versions name is unverified
@@ -23,11 +28,6 @@ INGRESS = "docker.io/nginx/nginx-ingress:5.4.3"
 PROXY = "quay.io/jupyterhub/configurable-http-proxy:5.3.0"
 HUB = "quay.io/jupyterhub/k8s-hub:4.4.0"
 NOTEBOOK = "quay.io/jupyter/scipy-notebook:2025-10-20"
-CERT_MANAGER = "v1.21.2"
-NFS_PLUGIN = "registry.k8s.io/sig-storage/nfsplugin:v4.13.6"
-NFS_SUBDIR = "registry.k8s.io/sig-storage/nfs-subdir-external-provisioner:v4.0.2"
-RANCHER = "docker.io/rancher/rancher:v2.13.1"
-FLEET = "docker.io/rancher/fleet:v0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 
 APPLETS = [
@@ -190,28 +190,6 @@ def nvidia(gpu: bytes, busybox: bytes) -> list[Image]:
     ]
 
 
-def services(pause: bytes, local_path: bytes, ingress: bytes, layers: Mapping[str, Path]) -> list[Image]:
-    """Storage, ingress and JupyterHub. ``layers``: the big ones by name (lab/layers.py)."""
-    base, common = layers["base"], layers["common"]
-    path = "PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin"
-    jovyan = ["HOME=/home/jovyan", "NB_USER=jovyan", "NB_UID=1000", "NB_GID=100"]
-    hub = {"User": "1000:1000", "WorkingDir": "/srv/jupyterhub", "Env": [path]}
-    notebook = {
-        "User": "1000:100",
-        "WorkingDir": "/home/jovyan",
-        "Env": [path, *jovyan],
-        "Cmd": ["jupyterhub-singleuser"],
-    }
-    return [
-        Image(PAUSE_UPSTREAM, {"pause": pause}, config={"Entrypoint": ["/pause"]}),
-        Image(LOCAL_PATH, {"usr/bin/local-path-provisioner": local_path}, {}, ("usr", "usr/bin"), {"Env": [path]}),
-        Image(INGRESS, {"ingress": ingress}, config={"Entrypoint": ["/ingress"], "Env": [path]}, below=(base,)),
-        Image(PROXY, {}, config={"Env": [path]}, below=(base, layers["node"])),
-        Image(HUB, {}, config=hub, below=(base, common, layers["hub"])),
-        Image(NOTEBOOK, {}, config=notebook, below=(base, common, layers["notebook"])),
-    ]
-
-
 def management(program: bytes, fleet: bytes) -> list[Image]:
     """cert-manager, the NFS provisioners and Rancher: the lab's one program under their names.
 
@@ -234,3 +212,25 @@ def management(program: bytes, fleet: bytes) -> list[Image]:
 def fleet(program: bytes) -> list[Image]:
     """Fleet's controller and agent in one."""
     return [Image(FLEET, {"fleet": program}, folders=("tmp",), config={"Entrypoint": ["/fleet"]})]
+
+
+def services(pause: bytes, local_path: bytes, ingress: bytes, layers: Mapping[str, Path]) -> list[Image]:
+    """Storage, ingress and JupyterHub. ``layers``: the big ones by name (lab/layers.py)."""
+    base, common = layers["base"], layers["common"]
+    path = "PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin"
+    jovyan = ["HOME=/home/jovyan", "NB_USER=jovyan", "NB_UID=1000", "NB_GID=100"]
+    hub = {"User": "1000:1000", "WorkingDir": "/srv/jupyterhub", "Env": [path]}
+    notebook = {
+        "User": "1000:100",
+        "WorkingDir": "/home/jovyan",
+        "Env": [path, *jovyan],
+        "Cmd": ["jupyterhub-singleuser"],
+    }
+    return [
+        Image(PAUSE_UPSTREAM, {"pause": pause}, config={"Entrypoint": ["/pause"]}),
+        Image(LOCAL_PATH, {"usr/bin/local-path-provisioner": local_path}, {}, ("usr", "usr/bin"), {"Env": [path]}),
+        Image(INGRESS, {"ingress": ingress}, config={"Entrypoint": ["/ingress"], "Env": [path]}, below=(base,)),
+        Image(PROXY, {}, config={"Env": [path]}, below=(base, layers["node"])),
+        Image(HUB, {}, config=hub, below=(base, common, layers["hub"])),
+        Image(NOTEBOOK, {}, config=notebook, below=(base, common, layers["notebook"])),
+    ]

@@ -16,9 +16,9 @@ SIMULATED = (
     "Terraform provider bpg/proxmox (stand-in with the real one's schema)",
     "K3s (stand-in command over the real Kubernetes components, etcd and containerd)",
     "GPUs, their driver and the GPU Operator (stand-ins under the official names; CUDA runs on the CPU)",
+    "Fleet (stand-in with the real Helm and its own names and conditions; charts in bundles only)",
     "cert-manager and Rancher (stand-ins under the official names; certificates are real X.509, ACME issues nothing)",
     "NFS (a folder that all hosts share, behind stand-ins of csi-driver-nfs and nfs-subdir-external-provisioner)",
-    "Fleet (stand-in with the real Helm and its own names and conditions; charts in bundles only)",
     "cloud-init and guest agent (stand-ins)",
 )
 
@@ -39,8 +39,8 @@ def content(instance: Instance, os_image_sha256: str, charts: Path, inventory: d
             "terraform_provider": str(instance.root / "providers"),
             "k3s": f"{MIRROR}/k3s",
             "charts": str(charts),
-            "registry": MIRROR,
             "git": f"http://{SERVICE_ADDRESS}:{GIT_PORT}",
+            "registry": MIRROR,
             "apt": f"deb [trusted=yes] {MIRROR}/apt ./",
             "os_image": {"url": f"{MIRROR}/image/debian-12.qcow2", "checksum": f"sha256:{os_image_sha256}"},
         },

@@ -194,7 +194,9 @@ func deploymentLabels(bundle *Bundle) map[string]string {
 // deployment installs what is not installed yet and looks at what is; a failure is tried again after a while.
 func (f *Fleet) deployment(ctx context.Context, deployment *BundleDeployment, bundle *Bundle, states map[string]string) error {
 	status := &deployment.Status
-	if time.Since(f.looked[deployment.Name]) < lookEvery {
+	if status.AppliedDeploymentID != deployment.Spec.DeploymentID && status.Ready {
+		status.Display.State, status.Ready = "OutOfSync", false
+	} else if time.Since(f.looked[deployment.Name]) < lookEvery {
 		return nil
 	}
 	f.looked[deployment.Name] = time.Now()
@@ -279,7 +281,7 @@ func (f *Fleet) summarize(ctx context.Context, repo *GitRepo, selector string) e
 	for _, deployment := range deployments {
 		state := deployment.Status.Display.State
 		if deployment.Status.AppliedDeploymentID != deployment.Spec.DeploymentID && state == "Ready" {
-			state = "OutOfSync"
+			state = "OutOfSync" // a new commit that nobody has looked at yet
 		}
 		count(&status.Summary, state, false)
 		if state != "Ready" {

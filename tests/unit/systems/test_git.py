@@ -12,6 +12,8 @@ import pytest
 
 from gpuctl.context import Context
 from gpuctl.phases.manage import bundles
+from gpuctl.phases.manage.fleet import Seen
+from gpuctl.render.fleet import releases
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.run.redact import Redactor
 from gpuctl.run.workspace import Workspace
@@ -232,3 +234,13 @@ def test_credentials_lie_in_private_files_and_are_redacted(
         path for path in ctx.workspace.root.rglob("*") if path.is_file() and b"correct-horse" in path.read_bytes()
     ]
     assert [(path.name, path.stat().st_mode & 0o777) for path in holding] == [("git-password", 0o600)]
+
+
+def test_a_folder_beside_ours_that_fleet_would_call_alike_is_refused(remote: Remote, tmp_path: Path) -> None:
+    head = remote.commit({f"{BASE}/gpu/operator/fleet.yaml": "a: 1\n", f"{BASE}/own/fleet.yaml": "a: 1\n"}, "mine")
+    ctx = context(remote, tmp_path)
+    ctx.git.fetch()
+    names = releases(ctx.spec)
+    with pytest.raises(GpuctlError, match="another bundle of the name gpuctl-clusters-homelab-gpu-operator"):
+        bundles.refuse_collisions(ctx, Seen(True, None, {}), head, names)
+    bundles.refuse_collisions(ctx, Seen(True, None, {}), head, {"tests": names["tests"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gpuctl.context import Context
 from gpuctl.phases import releases
 from gpuctl.phases.base import Change
+from gpuctl.phases.manage import bundles
 from gpuctl.phases.steps import Step
 from gpuctl.render.charts import Release
 from gpuctl.run.errors import GpuctlError
@@ -26,7 +27,7 @@ def steps(ctx: Context, bundle: str, wanted: Release | None) -> list[Step]:
             next=f"gpuctl gitops adopt {bundle}",
         )
     behind = _behind(ctx, wanted)
-    if not behind:
+    if not behind or _left_to_others(ctx, bundle):
         return []
 
     def run() -> None:
@@ -48,6 +49,14 @@ def steps(ctx: Context, bundle: str, wanted: Release | None) -> list[Step]:
         )
 
     return [Step(Change(f"fleet/{bundle}", "update", f"wait for Fleet: {behind}"), run)]
+
+
+def _left_to_others(ctx: Context, bundle: str) -> bool:
+    """Whether somebody changed or reverted the bundle in the repository, which is said and not fought."""
+    commit = bundles.propose(ctx, bundles.wanted(ctx)).theirs.get(bundle)
+    if commit:
+        ctx.say("warning", f"{bundle} is as commit {commit} has it: see gpuctl gitops push", phase="jupyter")
+    return commit is not None
 
 
 def _behind(ctx: Context, wanted: Release) -> str:

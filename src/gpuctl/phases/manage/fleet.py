@@ -14,7 +14,7 @@ from gpuctl.spec.resolved import GitOps
 
 API = "/apis/fleet.cattle.io/v1alpha1"
 NAMESPACE, SYSTEM = "fleet-local", "cattle-fleet-system"
-REPO_LABEL = "fleet.cattle.io/repo-name"
+REPO_LABEL, COMMIT_LABEL = "fleet.cattle.io/repo-name", "fleet.cattle.io/commit"
 COUNTS = ("errApplied", "waitApplied", "outOfSync", "modified", "notReady", "pending")
 SYNC_SECONDS = 600.0
 # Fleet tries again by itself: what it says must last before it counts as its last word
@@ -58,8 +58,9 @@ def conditions(item: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def ready(item: Mapping[str, Any]) -> bool:
-    """Whether it says so itself."""
-    return str(conditions(item).get("Ready", {}).get("status")) == "True"
+    """Whether it says so itself, of its newest spec."""
+    seen = (item.get("status") or {}).get("observedGeneration") == item["metadata"].get("generation")
+    return seen and str(conditions(item).get("Ready", {}).get("status")) == "True"
 
 
 def following(repo: Mapping[str, Any], head: str) -> list[str]:
@@ -73,13 +74,16 @@ def following(repo: Mapping[str, Any], head: str) -> list[str]:
     stalled = conditions(repo).get("Stalled")
     if stalled and stalled["status"] == "True":
         found.append(f"the gitjob is stalled: {stalled.get('message') or status.get('gitJobStatus')}")
+    job = status.get("gitJobStatus") or "none"
     if status.get("commit") != head:
         looked = status.get("lastPollingTriggered") or "never"
-        job = status.get("gitJobStatus") or "none"
         found.append(
             f"at commit {str(status.get('commit') or 'none')[:10]} instead of {head[:10] or 'none'}"
             f" (gitjob {job}, last looked {looked})"
         )
+    elif job not in ("none", "Current"):
+        # the commit may be noted before the job has made bundles of it
+        found.append(f"the gitjob is {job}")
     if status.get("observedGeneration") != repo["metadata"].get("generation"):
         found.append("its newest spec is not seen yet")
     return list(dict.fromkeys(found))
@@ -99,8 +103,8 @@ def applied(repo: Mapping[str, Any], bundles: Iterable[Mapping[str, Any]], later
         if name in later and state != "ErrApplied":
             coming = True
         else:
-            said = conditions(bundle).get("Ready", {}).get("message")
-            found.append(f"bundle {name}: {state}: {said or 'nothing said yet'}")
+            said = conditions(bundle).get("Ready", {}).get("message") or "its newest spec is not seen yet"
+            found.append(f"bundle {name}: {state}: {said}")
     if coming:
         return found
     summary = status.get("summary") or {}
@@ -118,7 +122,13 @@ def problems(seen: Seen, gitops: GitOps, head: str) -> list[str]:
     if seen.repo is None:
         return ["there is no GitRepo"]
     later = [gitops.bundle_name(name) for name, bundle in BUNDLES.items() if bundle.later]
-    return following(seen.repo, head) or applied(seen.repo, seen.ours(gitops.name).values(), later)
+    old = [name for name, item in seen.ours(gitops.name).items() if _commit(item) not in ("", head)]
+    waiting = [f"bundle {name} is of an earlier commit" for name in sorted(old)]
+    return following(seen.repo, head) or waiting or applied(seen.repo, seen.ours(gitops.name).values(), later)
+
+
+def _commit(bundle: Mapping[str, Any]) -> str:
+    return str((bundle["metadata"].get("labels") or {}).get(COMMIT_LABEL, ""))
 
 
 def _state(bundle: Mapping[str, Any]) -> str:
