@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,37 @@ storage: {scratch: {class: fast-scratch}}
 """
 
 
+HUB_PASSWORD = "anybody-may-know-this"
+# the same with everything that runs on it: ingress, NFS, certificates, Rancher, notebooks
+FULL_SMALL = (
+    SMALL.replace("api_vip: 10.0.0.100}", "api_vip: 10.0.0.100, ingress_vip: 10.0.0.101}")
+    .replace("v1.34.4+k3s1}", "v1.34.4+k3s1, ingress: nginx}")
+    .replace("storage: {scratch:", "storage: {nfs: {server: 10.0.0.5, path: /export}, scratch:")
+    + """\
+management:
+  rancher: {hostname: rancher.example, replicas: 1}
+jupyterhub:
+  hostname: hub.example
+  auth: {kind: dummy, i_know_that_anybody_can_log_in: true, allow_all: true, admins: [root], password: env:HUB_PASSWORD}
+  profiles:
+    - {name: cpu, cpus: 1, memory: 2GiB}
+    - {name: one, gpus: 1, cpus: 2, memory: 4GiB}
+    - {name: two, gpus: 2, cpus: 2, memory: 4GiB}
+  home: {size: 1GiB}
+  scratch: {size: 2GiB}
+  quota: {notebooks: 4, gpus: 2}
+"""
+)
+
+
 @dataclass(frozen=True)
 class Lab:
     """A lab, a spec in a folder of its own, and gpuctl inside the lab's network."""
 
     instance: Instance
     folder: Path
+    # more environment for gpuctl
+    other: dict[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> Path:
@@ -94,7 +119,13 @@ class Lab:
 
     def environment(self) -> dict[str, str]:
         # never the kubeconfig of whoever runs the tests
-        return {**instance.environment(self.instance), "KUBECONFIG": str(self.folder / "operators-kubeconfig")}
+        kubeconfig = str(self.folder / "operators-kubeconfig")
+        return {
+            **instance.environment(self.instance),
+            "KUBECONFIG": kubeconfig,
+            "HUB_PASSWORD": HUB_PASSWORD,
+            **self.other,
+        }
 
     def gpuctl(self, *arguments: str, seconds: float = 540, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run to the end; ``code`` None takes any exit code."""
@@ -173,6 +204,12 @@ def homelab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One server and one worker."""
     yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One server and one worker with everything that runs on them, one for the modules that ask for it."""
+    yield from _lab("tfull", FULL_SMALL, tmp_path_factory.mktemp("full"))
 
 
 @pytest.fixture

@@ -1,0 +1,222 @@
+"""The jupyter phase, notebooks as users have them, and what verify says of damage; on one small lab, in order."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.lab.conftest import Lab
+from tests.lab.test_gpu import HOLDER, eventually, kubectl, outcomes
+
+WORKER = 9021
+NAMESPACE = "jupyterhub"
+OPEN = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: everything, namespace: jupyterhub}
+spec: {podSelector: {}, policyTypes: [Egress], egress: [{}]}
+"""
+INTRUDER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: intruder, namespace: jupyterhub}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: c
+      image: docker.io/rancher/mirrored-library-busybox:1.37.0
+      command: [sleep, "3600"]
+      securityContext: {privileged: true}
+"""
+
+
+def notebook(lab: Lab, what: str, user: str, argument: str = "") -> str:
+    """Start, run code in, or stop a user's notebook, inside the lab's network."""
+    command = ["nsenter", f"--net=/run/netns/{lab.instance.lan}", sys.executable, "-m", "tests.lab.notebook"]
+    done = subprocess.run(
+        [*command, str(lab.spec), str(lab.site), what, user, argument],
+        env=lab.environment(), capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def versions(lab: Lab) -> dict[str, str]:
+    """Resource version of everything in the notebooks' namespace that only changes when somebody changes it."""
+    kinds = (
+        "deployments,daemonsets,services,secrets,configmaps,networkpolicies,resourcequotas,limitranges,ingresses,pvc"
+    )
+    items = json.loads(kubectl(lab, f"-n {NAMESPACE} get {kinds} -o json"))["items"]
+    # status of quotas and workloads moves by itself
+    return {f"{i['kind']}/{i['metadata']['name']}": str(i["metadata"].get("generation", i.get("data"))) for i in items}
+
+
+def secret(lab: Lab) -> dict[str, str]:
+    data = json.loads(kubectl(lab, f"-n {NAMESPACE} get secret hub-gpuctl -o json"))["data"]
+    return {name: base64.b64decode(value).decode() for name, value in data.items()}
+
+
+def apply_object(lab: Lab, text: str) -> None:
+    lab.inside(9011, f"k3s kubectl apply -f - <<'END'\n{text}\nEND")
+
+
+def test_apply_ends_with_notebooks_that_work(full: Lab) -> None:
+    plan = full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "jupyter" in plan
+    done = full.gpuctl("apply", "--yes")
+    assert "hub/hub.example  answers" in done.stdout
+    found = outcomes(full, "applications", "SEC-05", code=0)
+    assert {said["outcome"] for said in found.values()} == {"pass"}
+    assert found["APP-03"]["measured"] == "1, 2 GPUs seen (computed without a GPU library, which the image lacks)"
+    assert found["APP-02"]["measured"].startswith("3 of 3 profiles")
+    # nothing of the temporary user is left
+    assert kubectl(full, f"-n {NAMESPACE} get pvc -l component=singleuser-storage -o name") == ""
+
+
+def test_a_second_apply_changes_nothing_and_the_secrets_are_in_no_output(full: Lab) -> None:
+    full.gpuctl("plan", "--detailed-exitcode", code=0)
+    before = versions(full)
+    full.gpuctl("jupyter", "--yes")
+    assert versions(full) == before
+    secrets = [value for name, value in secret(full).items() if name != "values.yaml"]
+    written = [path for path in full.workspace.rglob("*") if path.is_file()]
+    for value in [*secrets, full.environment()["HUB_PASSWORD"]]:
+        assert not [path for path in written if value.encode() in path.read_bytes()]
+
+
+def test_cards_that_notebooks_hold_are_theirs_and_a_full_quota_is_no_fault(full: Lab) -> None:
+    assert notebook(full, "start", "alice", "two") == "ready"
+    assert notebook(full, "run", "alice", "print(6 * 7)") == "42"
+    full.gpuctl("plan", "--detailed-exitcode", code=0)
+    said = outcomes(full, "applications", code=7)
+    assert (said["APP-02"]["outcome"], said["APP-03"]["outcome"], said["APP-04"]["outcome"]) == (
+        "unknown", "unknown", "pass",
+    )  # fmt: skip
+    assert "the quota is used up" in said["APP-02"]["reason"]
+    assert notebook(full, "run", "alice", "print(6 * 7)") == "42"
+    assert notebook(full, "stop", "alice") == "stopped"
+
+
+def test_what_would_give_up_homes_is_refused_by_name(full: Lab) -> None:
+    full.edit("home: {size: 1GiB}", "home: {size: 1GiB, class: local-disk}")
+    refused = full.gpuctl("plan", code=2).stderr
+    assert "refused: 1 homes have another storage class than local-disk" in refused
+    assert "claim-alice: nfs-client" in refused
+    full.edit("home: {size: 1GiB, class: local-disk}", "home: {size: 1GiB}")
+
+
+def test_a_new_password_reaches_the_hub_and_no_key_is_rotated(full: Lab) -> None:
+    before = secret(full)
+    full.edit("password: env:HUB_PASSWORD", "password: env:OTHER_PASSWORD")
+    full.other["OTHER_PASSWORD"] = "another-password"
+    plan = full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "values.yaml  [the hub restarts, running notebooks go on]" in plan
+    assert "another-password" not in plan
+    full.gpuctl("jupyter", "--yes")
+    after = secret(full)
+    assert "another-password" in after.pop("values.yaml")
+    assert after == {name: value for name, value in before.items() if name != "values.yaml"}
+    full.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_kill_in_the_phase_and_on(full: Lab) -> None:
+    full.edit("quota: {notebooks: 4", "culling: {idle: 2h}\n  quota: {notebooks: 4")
+    assert full.interrupted("jupyter", "--yes", at="==> jupyter", number=signal.SIGKILL) == -signal.SIGKILL
+    full.gpuctl("jupyter", "--yes")
+    full.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_hub_that_is_down_is_named_once_and_brought_back(full: Lab) -> None:
+    kubectl(full, f"-n {NAMESPACE} scale deployment hub --replicas=0")
+    eventually(full, f"-n {NAMESPACE} get pods -l component=hub -o name", "")
+    said = outcomes(full, "applications", code=6)
+    assert said["APP-01"]["outcome"] == "fail"
+    assert {check["cause"] for check in said.values()} == {said["APP-01"]["cause"]}
+    assert "deployment/hub changed" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    full.gpuctl("jupyter", "--yes")
+    assert outcomes(full, "APP-01", code=0)["APP-01"]["outcome"] == "pass"
+
+
+@contextmanager
+def saboteur(lab: Lab, script: str) -> Iterator[None]:
+    """Runs a script on the server again and again, and takes the file away by which homes are tried."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.3):
+            for file in (lab.instance.root / "nfs/exports").rglob(".gpuctl-verify"):
+                file.unlink(missing_ok=True)
+            lab.inside(9011, script)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(30)
+
+
+def test_each_damage_fails_its_check(full: Lab) -> None:
+    """A card that is gone, homes that lose files, open networks, privileged pods, pods that will not go."""
+    full.call("card", vmid=WORKER, index=1, gone=True)
+    kubectl(full, f"label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=privileged --overwrite")
+    apply_object(full, INTRUDER)
+    apply_object(full, OPEN)
+    pods = f"k3s kubectl -n {NAMESPACE} get pods -l component=singleuser-server -o name"
+    stuck = '\'{"metadata":{"finalizers":["example.com/stuck"]}}\''
+    script = (
+        f"for p in $({pods}); do "
+        f"k3s kubectl -n {NAMESPACE} get $p -o yaml | grep -q nvidia.com/gpu && "
+        f"k3s kubectl -n {NAMESPACE} patch $p --type merge -p {stuck}; done; true"
+    )
+    with saboteur(full, script):
+        said = outcomes(full, "APP-03", "APP-04", "APP-06", "APP-07", "SEC-05", code=6)
+    reasons = {id: check["reason"] for id, check in said.items()}
+    assert "two: sees 1 of 2" in reasons["APP-03"]
+    assert "cpu: a file is gone or changed after a restart" in reasons["APP-04"]
+    assert "cpu: reaches Kubernetes API" in reasons["APP-06"]
+    assert "after 9" in reasons["APP-07"]
+    assert "intruder: c is privileged" in reasons["SEC-05"]
+    free = '\'{"metadata":{"finalizers":null}}\''
+    full.inside(9011, f"for p in $({pods}); do k3s kubectl -n {NAMESPACE} patch $p --type merge -p {free}; done")
+    full.call("card", vmid=WORKER, index=1)
+    kubectl(full, f"-n {NAMESPACE} delete pod intruder")
+    kubectl(full, f"-n {NAMESPACE} delete networkpolicy everything")
+    assert "namespace/jupyterhub" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    full.gpuctl("jupyter", "--yes")
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone(full: Lab) -> None:
+    apply_object(full, HOLDER)
+    eventually(full, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
+    full.edit(
+        "{name: cpu, cpus: 1, memory: 2GiB}", "{name: cpu, cpus: 1, memory: 2GiB, image: 'quay.io/nobody/nothing:1'}"
+    )
+    full.gpuctl("jupyter", "--yes")
+    said = outcomes(full, "applications", code=6)
+    kubectl(full, "delete pod alice")
+    assert "cpu: the notebook does not start: " in said["APP-02"]["reason"]
+    assert "ImagePull" in said["APP-02"]["reason"]
+    assert said["APP-04"]["cause"] == said["APP-02"]["cause"]
+    assert "cards are held by default/alice" in said["APP-03"]["reason"]
+    full.edit(", image: 'quay.io/nobody/nothing:1'}", "}")
+    full.gpuctl("jupyter", "--yes")
+
+
+def test_a_run_that_was_killed_among_notebooks_leaves_nothing_to_the_next(full: Lab) -> None:
+    number = signal.SIGKILL
+    assert full.interrupted("verify", "--only", "APP-02", at="notebook one", number=number) == -number
+    time.sleep(1)
+    found: dict[str, Any] = outcomes(full, "APP-02", code=0)
+    assert found["APP-02"]["outcome"] == "pass"
+    users = "get pvc -l component=singleuser-storage -o 'jsonpath={.items[*].metadata.name}'"
+    assert kubectl(full, f"-n {NAMESPACE} {users}") == "claim-alice"
