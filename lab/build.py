@@ -370,7 +370,12 @@ def _layers() -> dict[str, Path]:
 
 def _registry(pause: Path, helm: Path) -> Path:
     """Every image but those, as the site's registry has them."""
-    busybox, objects, big, ingress = _busybox(), _fleet_objects(helm), _layers(), _program("ingress", "10 seconds")
+    busybox, objects, big, ingress = (
+        _busybox(),
+        _fleet_objects(helm),
+        _layers(),
+        _program("ingress", "10 seconds", shared=True),
+    )
     gpu, management, fleet = (_program(name, "1 minute", shared=True) for name in ("gpu", "management", "fleet"))
     local_path = _program("localpath", "3 to 6 minutes", "github.com/rancher/local-path-provisioner")
 

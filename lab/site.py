@@ -19,6 +19,8 @@ SIMULATED = (
     "Fleet (stand-in with the real Helm and its own names and conditions; charts in bundles only)",
     "cert-manager and Rancher (stand-ins under the official names; certificates are real X.509, ACME issues nothing)",
     "NFS (a folder that all hosts share, behind stand-ins of csi-driver-nfs and nfs-subdir-external-provisioner)",
+    "charts nginx-ingress and jupyterhub (stand-ins with the official keys around the real programs)",
+    "container images (built from Debian, PyPI, npm and Go modules under the official names)",
     "cloud-init and guest agent (stand-ins)",
 )
 

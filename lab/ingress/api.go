@@ -1,24 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"time"
-)
 
-const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+	"gpuctl.lab/incluster"
+)
 
 type metadata struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`
 	UID               string            `json:"uid,omitempty"`
-	GenerateName      string            `json:"generateName,omitempty"`
 	CreationTimestamp time.Time         `json:"creationTimestamp,omitzero"`
 	Labels            map[string]string `json:"labels,omitempty"`
 	Annotations       map[string]string `json:"annotations,omitempty"`
@@ -63,19 +56,6 @@ type ingress struct {
 	} `json:"status"`
 }
 
-func (item ingress) reports(address string) bool {
-	known := item.Status.LoadBalancer.Ingress
-	return len(known) == 1 && known[0].IP == address
-}
-
-// report writes the address into the Ingress' status, as the real controller does with external-status-address.
-func report(item ingress, address string) error {
-	known := map[string]any{"ingress": []any{map[string]any{"ip": address}}}
-	path := "/apis/networking.k8s.io/v1/namespaces/" + item.Metadata.Namespace + "/ingresses/" + item.Metadata.Name + "/status"
-	var answer map[string]any
-	return call(http.MethodPatch, path, map[string]any{"status": map[string]any{"loadBalancer": known}}, &answer)
-}
-
 type service struct {
 	Metadata metadata `json:"metadata"`
 	Spec     struct {
@@ -113,50 +93,11 @@ type cluster struct {
 	secrets   []secret
 }
 
-var client = func() *http.Client {
-	pool := x509.NewCertPool()
-	if ca, err := os.ReadFile(account + "ca.crt"); err == nil {
-		pool.AppendCertsFromPEM(ca)
-	}
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
-}()
-
-func call(method, path string, body, answer any) error {
-	token, err := os.ReadFile(account + "token")
-	if err != nil {
-		return err
-	}
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	address := "https://" + os.Getenv("KUBERNETES_SERVICE_HOST") + ":" + os.Getenv("KUBERNETES_SERVICE_PORT")
-	request, err := http.NewRequest(method, address+path, bytes.NewReader(encoded))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Authorization", "Bearer "+string(token))
-	request.Header.Set("Content-Type", map[bool]string{true: "application/merge-patch+json", false: "application/json"}[method == http.MethodPatch])
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %d %s", method, path, response.StatusCode, text)
-	}
-	return json.Unmarshal(text, answer)
-}
-
 func list[T any](path string) ([]T, error) {
 	var answer struct {
 		Items []T `json:"items"`
 	}
-	err := call(http.MethodGet, path, nil, &answer)
+	err := incluster.Call(http.MethodGet, path, nil, "", &answer)
 	return answer.Items, err
 }
 
@@ -186,6 +127,16 @@ func tell(item ingress, message string) error {
 		"type": "Warning", "reason": "Rejected", "message": message, "source": map[string]any{"component": "nginx-ingress-controller"},
 		"firstTimestamp": now, "lastTimestamp": now, "count": 1,
 	}
-	var answer map[string]any
-	return call(http.MethodPost, "/api/v1/namespaces/"+item.Metadata.Namespace+"/events", event, &answer)
+	return incluster.Call(http.MethodPost, "/api/v1/namespaces/"+item.Metadata.Namespace+"/events", event, "", nil)
+}
+
+// report writes the address into the Ingress' status, where it says otherwise.
+func report(item ingress, address string) error {
+	have := item.Status.LoadBalancer.Ingress
+	if address == "" || len(have) == 1 && have[0].IP == address {
+		return nil
+	}
+	path := "/apis/networking.k8s.io/v1/namespaces/" + item.Metadata.Namespace + "/ingresses/" + item.Metadata.Name + "/status"
+	status := map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": []any{map[string]any{"ip": address}}}}}
+	return incluster.Call(http.MethodPatch, path, status, incluster.MergePatch, nil)
 }

@@ -57,7 +57,7 @@ type rejection struct {
 
 // configuration is nginx.conf, and the files it refers to, named by their content. Ingresses of other classes are not looked at. Of two
 // that name the same host the older one has it.
-func configuration(seen cluster, class string) (text string, files map[string][]byte, rejected []rejection) {
+func configuration(seen cluster, class string) (text string, files map[string][]byte, served []ingress, rejected []rejection) {
 	var mine []ingress
 	for _, item := range seen.ingresses {
 		if item.Spec.IngressClassName == class {
@@ -81,8 +81,9 @@ func configuration(seen cluster, class string) (text string, files map[string][]
 			taken[rule.Host] = true
 		}
 		text += servers(seen, item, files)
+		served = append(served, item)
 	}
-	return text + "}\n", files, rejected
+	return text + "}\n", files, served, rejected
 }
 
 func problem(item ingress, taken map[string]bool) string {

@@ -4,7 +4,7 @@ package main
 
 import (
 	"flag"
-	"log"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"gpuctl.lab/incluster"
 )
 
 const (
@@ -20,98 +22,100 @@ const (
 	file  = "/tmp/nginx.conf"
 )
 
+// controller is what is known between two looks at the cluster.
+type controller struct {
+	class, address    string
+	last              string
+	told              map[string]bool
+	server            *exec.Cmd
+	serving, stopping atomic.Bool
+}
+
 func main() {
-	class := flag.String("ingress-class", "nginx", "name of the IngressClass")
-	address := flag.String("external-status-address", "", "address that Ingresses of the class report")
+	c := &controller{told: map[string]bool{}}
+	flag.StringVar(&c.class, "ingress-class", "nginx", "name of the IngressClass")
+	flag.StringVar(&c.address, "external-status-address", "", "what Ingresses report as their address")
 	flag.Parse()
-	var serving, stopping atomic.Bool
 	http.HandleFunc("/nginx-ready", func(answer http.ResponseWriter, _ *http.Request) {
-		if !serving.Load() {
+		if !c.serving.Load() {
 			answer.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
-	go func() { log.Fatal(http.ListenAndServe(":8081", nil)) }()
+	go func() { incluster.Must(http.ListenAndServe(":8081", nil), "listening") }()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	var server *exec.Cmd
-	last, told := "", map[string]bool{}
-	for {
-		seen, err := observe()
-		if err != nil {
-			log.Printf("observing: %v", err)
-		} else {
-			text, files, rejected := configuration(seen, *class)
-			for _, one := range rejected {
-				if key := one.item.Metadata.UID + one.why; !told[key] {
-					told[key] = true
-					log.Printf("rejected %s/%s: %s", one.item.Metadata.Namespace, one.item.Metadata.Name, one.why)
-					if err := tell(one.item, one.why); err != nil {
-						log.Printf("telling so: %v", err)
-					}
-				}
-			}
-			for _, item := range seen.ingresses {
-				if *address != "" && item.Spec.IngressClassName == *class && !item.reports(*address) {
-					if err := report(item, *address); err != nil {
-						log.Printf("reporting the address: %v", err)
-					}
-				}
-			}
-			if text != last && write(text, files) {
-				last = text
-				if server == nil {
-					server = start(&stopping)
-				} else if err := server.Process.Signal(syscall.SIGHUP); err != nil {
-					log.Fatalf("reloading nginx: %v", err)
-				}
-				serving.Store(true)
-			}
+	go func() {
+		<-stop
+		c.stopping.Store(true)
+		if !c.serving.Load() {
+			os.Exit(0)
 		}
-		select {
-		case <-stop:
-			if server == nil {
-				return
-			}
-			stopping.Store(true)
-			_ = server.Process.Signal(syscall.SIGQUIT) // its end is ours
-		case <-time.After(time.Second):
-		}
-	}
+		_ = c.server.Process.Signal(syscall.SIGQUIT) // its end is ours
+	}()
+	incluster.Forever(time.Second, c.step)
 }
 
-// write puts the configuration in place if nginx accepts it; whether it did.
-func write(text string, files map[string][]byte) bool {
+func (c *controller) step() error {
+	seen, err := observe()
+	if err != nil {
+		return err
+	}
+	text, files, served, rejected := configuration(seen, c.class)
+	for _, one := range rejected {
+		if key := one.item.Metadata.UID + one.why; !c.told[key] {
+			incluster.Logf("rejected %s/%s: %s", one.item.Metadata.Namespace, one.item.Metadata.Name, one.why)
+			if err := tell(one.item, one.why); err != nil {
+				return err
+			}
+			c.told[key] = true
+		}
+	}
+	if text != c.last {
+		if err := write(text, files); err != nil {
+			return err
+		}
+		c.last = text
+		if c.server == nil {
+			c.start()
+		} else if err := c.server.Process.Signal(syscall.SIGHUP); err != nil {
+			return err
+		}
+	}
+	for _, item := range served {
+		if err := report(item, c.address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts the configuration in place if nginx accepts it.
+func write(text string, files map[string][]byte) error {
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join("/tmp", name), content, 0o600); err != nil {
-			log.Fatal(err)
+			return err
 		}
 	}
 	if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
-		log.Fatal(err)
+		return err
 	}
 	if said, err := exec.Command(nginx, "-e", "stderr", "-t", "-q", "-c", file+".new").CombinedOutput(); err != nil {
-		log.Printf("nginx refuses the configuration: %s", said)
-		return false
+		return fmt.Errorf("nginx refuses the configuration: %s", said)
 	}
-	if err := os.Rename(file+".new", file); err != nil {
-		log.Fatal(err)
-	}
-	log.Print("configuration written")
-	return true
+	incluster.Logf("configuration written")
+	return os.Rename(file+".new", file)
 }
 
-func start(stopping *atomic.Bool) *exec.Cmd {
-	server := exec.Command(nginx, "-e", "stderr", "-c", file, "-g", "daemon off;")
-	server.Stdout, server.Stderr = os.Stderr, os.Stderr
-	if err := server.Start(); err != nil {
-		log.Fatalf("starting nginx: %v", err)
-	}
+func (c *controller) start() {
+	c.server = exec.Command(nginx, "-e", "stderr", "-c", file, "-g", "daemon off;")
+	c.server.Stdout, c.server.Stderr = os.Stderr, os.Stderr
+	incluster.Must(c.server.Start(), "starting nginx")
 	go func() {
-		err := server.Wait()
-		if stopping.Load() {
+		err := c.server.Wait()
+		if c.stopping.Load() {
 			os.Exit(0)
 		}
-		log.Fatalf("nginx ended: %v", err)
+		incluster.Fatal("nginx ended: %v", err)
 	}()
-	return server
+	c.serving.Store(true)
 }

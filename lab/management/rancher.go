@@ -338,7 +338,7 @@ func route(answer http.ResponseWriter, request *http.Request) (int, any, error) 
 		}
 		return login(answer, request)
 	}
-	user, err := authenticate(request)
+	user, token, err := authenticate(request)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -359,6 +359,8 @@ func route(answer http.ResponseWriter, request *http.Request) (int, any, error) 
 		return http.StatusOK, object{"type": "collection", "resourceType": "user", "data": []any{userObject(user)}}, nil
 	case request.Method == "POST" && path == "/v3/users" && action == "changepassword":
 		return changePassword(request, user)
+	case request.Method == "POST" && path == "/v3/tokens" && action == "logout":
+		return http.StatusOK, nil, incluster.Call("DELETE", management+"/tokens/"+token, nil, "", nil)
 	}
 	return 0, nil, failure{http.StatusNotFound, "NotFound", request.Method + " " + request.URL.RequestURI() + ": not part of the rehearsal lab"}
 }
@@ -434,8 +436,8 @@ func fingerprint(secret string) string {
 	return base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
-// authenticate finds the user of a bearer token, or of the same by HTTP's basic method. Cookies are for browsers only.
-func authenticate(request *http.Request) (User, error) {
+// authenticate finds the user and the name of a bearer token, or of the same by HTTP's basic method. Cookies are for browsers only.
+func authenticate(request *http.Request) (User, string, error) {
 	var user User
 	denied := failure{http.StatusUnauthorized, "Unauthorized", "must authenticate"}
 	name, secret, given := request.BasicAuth()
@@ -443,7 +445,7 @@ func authenticate(request *http.Request) (User, error) {
 		name, secret, given = strings.Cut(bearer, ":")
 	}
 	if !given || !strings.HasPrefix(name, "token-") || strings.Contains(name, "/") {
-		return user, denied
+		return user, name, denied
 	}
 	var token struct {
 		Token
@@ -451,17 +453,17 @@ func authenticate(request *http.Request) (User, error) {
 	}
 	err := incluster.Call("GET", management+"/tokens/"+url.PathEscape(name), nil, "", &token)
 	if incluster.Is(err, http.StatusNotFound) {
-		return user, denied
+		return user, name, denied
 	}
 	if err != nil {
-		return user, err
+		return user, name, err
 	}
 	expired := token.TTL > 0 && time.Since(token.Metadata.CreationTimestamp) > time.Duration(token.TTL)*time.Millisecond
 	if expired || subtle.ConstantTimeCompare([]byte(token.Token.Token), []byte(fingerprint(secret))) != 1 {
-		return user, denied
+		return user, name, denied
 	}
 	err = incluster.Call("GET", management+"/users/"+token.UserID, nil, "", &user)
-	return user, err
+	return user, name, err
 }
 
 func getSetting(request *http.Request, path string) (int, any, error) {

@@ -156,7 +156,13 @@ def prepare(resolved: Resolved, node: Node, interface: str, macs: Sequence[str])
         units.append(_unit(unit, [f"/etc/systemd/system/{unit}"], proof=["mountpoint", "-q", mount]))
     return {
         "node": node.name,
-        "packages": ["curl", "nftables", "qemu-guest-agent", *(["keepalived"] if server else [])],
+        "packages": [
+            "curl",
+            "nftables",
+            "qemu-guest-agent",
+            *(["keepalived"] if server else []),
+            *_nfs_packages(resolved),
+        ],
         "apt_source": mirrors.apt or "",
         "hold": ["linux-image-*", "linux-headers-*", "linux-modules-*"],
         "files": files,
@@ -249,6 +255,11 @@ def vips(resolved: Resolved) -> dict[str, IPv4Address]:
     network = resolved.network
     ingress = {"ingress_vip": network.ingress_vip} if network.ingress_vip else {}
     return {"api_vip": network.api_vip, **ingress}
+
+
+def _nfs_packages(resolved: Resolved) -> list[str]:
+    """The CSI driver brings its own mount.nfs; volumes of the old provisioner are mounted by the host's."""
+    return ["nfs-common"] if resolved.storage.nfs and resolved.storage.nfs.provisioner == "subdir" else []
 
 
 def keepalived(resolved: Resolved, node: Node, interface: str) -> str:

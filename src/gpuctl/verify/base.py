@@ -25,9 +25,13 @@ Need = Literal[
     "hub",
     "notebooks",
     "gitops",
+    "services",
+    "storage",
+    "volumes",
+    "management",
 ]
 # sources that start pods: --quick does without them
-SLOW: frozenset[Need] = frozenset(("probes", "paths", "starts", "stress", "notebooks"))
+SLOW: frozenset[Need] = frozenset(("probes", "paths", "starts", "stress", "notebooks", "volumes"))
 GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 
@@ -138,6 +142,11 @@ def with_gpus(spec: Resolved) -> str:
 def with_gitops(spec: Resolved) -> str:
     """``applies`` of the checks about Fleet."""
     return "" if spec.gitops else "the spec has no management.gitops"
+
+
+def with_rancher(spec: Resolved) -> str:
+    """``applies`` of the checks about Rancher."""
+    return "" if spec.rancher else "the spec has no management.rancher"
 
 
 def with_hub(spec: Resolved) -> str:

@@ -218,10 +218,45 @@ class GitOps:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """``now``: seconds since the epoch. Hosts, probes, paths and starts by node name, notebooks by profile.
+class Storage:
+    """StorageClass objects."""
 
-    ``modes`` of the workspace's private files; ``starts``: seconds until each of some new pods was Ready.
+    classes: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One pod wrote it, another read it: their nodes, and the SHA-256 that each saw. ``seconds`` for both."""
+
+    seconds: float
+    written: str
+    read: str
+    writer: str
+    reader: str
+
+
+@dataclass(frozen=True)
+class Management:
+    """Rancher. ``status`` of its page after ``seconds``, or why there is none; ``replicas`` ready, None: not installed.
+
+    ``local``: why its cluster of that name is not Ready, "" when it is; ``first_password``: whether it still works.
+    """
+
+    status: int
+    seconds: float
+    error: str
+    replicas: int | None
+    local: str
+    first_password: bool | GpuctlError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``now``: seconds since the epoch. Hosts, probes, paths, starts and services by node name, notebooks by
+    profile, volumes by class.
+
+    ``modes`` of the workspace's private files; ``starts``: seconds until each of some new pods was Ready; ``services``:
+    connections that were answered, by what they were to.
     """
 
     now: float
@@ -238,6 +273,10 @@ class Facts:
     hub: Hub | GpuctlError | None = None
     notebooks: Mapping[str, Notebook] | GpuctlError | None = None
     gitops: GitOps | GpuctlError | None = None
+    services: Mapping[str, Mapping[str, int] | GpuctlError] | GpuctlError | None = None
+    storage: Storage | GpuctlError | None = None
+    volumes: Mapping[str, Volume | GpuctlError] | GpuctlError | None = None
+    management: Management | GpuctlError | None = None
 
     # what a judge reads: it is only called when the source is there
 
@@ -313,3 +352,25 @@ class Facts:
     def stressed(self) -> Mapping[str, Stress | GpuctlError]:
         assert self.stress is not None and not isinstance(self.stress, GpuctlError)
         return self.stress
+
+    @property
+    def served(self) -> Mapping[str, Mapping[str, int] | GpuctlError]:
+        assert self.services is not None
+        assert not isinstance(self.services, GpuctlError)
+        return self.services
+
+    @property
+    def classes(self) -> Storage:
+        assert isinstance(self.storage, Storage)
+        return self.storage
+
+    @property
+    def tried(self) -> Mapping[str, Volume | GpuctlError]:
+        assert self.volumes is not None
+        assert not isinstance(self.volumes, GpuctlError)
+        return self.volumes
+
+    @property
+    def managed(self) -> Management:
+        assert isinstance(self.management, Management)
+        return self.management

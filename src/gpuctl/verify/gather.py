@@ -23,7 +23,7 @@ from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
-from gpuctl.verify import applications, gitops, paths, probes, starts
+from gpuctl.verify import applications, gitops, management, network, paths, probes, starts, storage
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 from gpuctl.verify.stress import gather as stress
@@ -57,6 +57,9 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "hub": applications.hub,
         "notebooks": applications.notebooks,
         "gitops": gitops.observe,
+        "services": network.observe,
+        "storage": storage.observe,
+        "management": management.observe,
     }
     # the adapters are made here, in one thread: they are cached on first use
     failed: dict[str, GpuctlError] = {}
@@ -66,6 +69,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         ("hosts", ctx.ssh.public_key),
         ("gpus", ctx.ssh.public_key),
         ("notebooks", ctx.ssh.public_key),
+        ("services", ctx.ssh.public_key),
     ):
         if need in wanted:
             try:
@@ -91,7 +95,11 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
 
 def _alone(ctx: Context, wanted: set[Need]) -> dict[str, Any]:
     """What is measured in pods one after the other, after all else: each would be a load on the others."""
-    sources: dict[Need, Callable[..., Any]] = {"starts": starts.observe, "paths": paths.observe}
+    sources: dict[Need, Callable[..., Any]] = {
+        "starts": starts.observe,
+        "paths": paths.observe,
+        "volumes": storage.volumes,
+    }
     chosen = {need: source for need, source in sources.items() if need in wanted}
     if not chosen:
         return {}

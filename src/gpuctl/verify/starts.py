@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from gpuctl.context import Context
 from gpuctl.run.errors import GpuctlError
 from gpuctl.verify import probes
 
-# few at a time: it is one pod's way that is measured, not what the cluster bears
-PODS_PER_NODE, AT_A_TIME = 2, 2
+# one at a time: it is one pod's way that is measured, not what the cluster bears
+PODS_PER_NODE = 2
 READY_SECONDS, LOOK_EVERY = 60.0, 0.05
 
 
@@ -32,8 +31,7 @@ def observe(
         except GpuctlError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=AT_A_TIME) as pool:
-        found = dict(zip(running, pool.map(one, running), strict=True))
+    found = {node: one(node) for node in running}
     ctx.say("progress", "new pods were started on every node", phase="verify")
     return found
 

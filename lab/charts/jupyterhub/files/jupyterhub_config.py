@@ -104,7 +104,7 @@ if cull["enabled"]:
     options = [f"--timeout={cull['timeout']}", f"--cull-every={cull['every']}", "--concurrency=10"]
     scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
     if cull["users"]:
-        options.append("--cull-users")
+        options.append("--cull-users=true")
         scopes.append("admin:users")
     command = ["python3", "-m", "jupyterhub_idle_culler", "--url=http://localhost:8081/hub/api", *options]
     services.append({"name": name, "command": command})

@@ -1,8 +1,10 @@
-"""A new pod is Ready soon when its image is on the node. With few samples the p99 is the slowest."""
+"""A new pod is Ready soon when its image is on the node.
+
+kube-burner's limit is for the p99 of many pods. Of the few that are started here a single hiccup would be the p99: a
+node is slow when all its pods were, the cluster when most were.
+"""
 
 from __future__ import annotations
-
-import math
 
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
@@ -10,7 +12,7 @@ from gpuctl.verify.base import Check, Measurement, over_some
 from gpuctl.verify.facts import Facts
 
 SECONDS = 2.0
-LIMIT = f"p99 <= {SECONDS:.0f} s, image on the node"
+LIMIT = f"<= {SECONDS:.0f} s for one pod of each node and for most of all, image on the node"
 
 
 def judge(spec: Resolved, facts: Facts) -> Measurement:
@@ -22,14 +24,14 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
             silent[node.name] = took.what if isinstance(took, GpuctlError) else "no pod was started"
             continue
         every += took
-        slow = sorted(seconds for seconds in took if seconds > SECONDS)
-        if slow:
-            problems[node.name] = f"{len(slow)} of {len(took)} took up to {slow[-1]:.1f} s"
-    every.sort()
-    p99 = every[math.ceil(0.99 * len(every)) - 1] if every else 0.0
-    measured = f"p99 {p99:.2f} s of {len(every)} pods" if every else "not measured"
-    if p99 <= SECONDS:
-        problems = {}
+        if min(took) > SECONDS:
+            problems[node.name] = f"{min(took):.1f} s at best"
+    slow = [seconds for seconds in every if seconds > SECONDS]
+    if 2 * len(slow) > len(every):
+        problems["cluster"] = f"{len(slow)} of {len(every)} pods took longer"
+    measured = (
+        f"{max(every):.1f} s at worst, {len(every) - len(slow)} of {len(every)} pods in time" if every else "no pod"
+    )
     return over_some(
         problems, silent, measured, LIMIT, next="load of the node and of etcd: gpuctl verify --only cluster"
     )
