@@ -10,9 +10,10 @@ from typing import Any
 from gpuctl.context import Context
 from gpuctl.phases import workloads
 from gpuctl.render import certificates
-from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import GpuctlError
 
+# an http01 challenge takes a minute or two
+ISSUE_SECONDS = 300.0
 API = "/apis/cert-manager.io/v1"
 ACME = "/apis/acme.cert-manager.io/v1"
 CA_SECRET = f"/api/v1/namespaces/{certificates.NAMESPACE}/secrets/{certificates.SELF_SIGNED_SECRET}"
@@ -91,11 +92,20 @@ def _family(ctx: Context, namespace: str, name: str) -> Iterator[tuple[str, Mapp
                 yield kind, item
 
 
-def not_issued(ctx: Context, namespace: str, name: str, deadline: Deadline) -> GpuctlError:
-    """The error of a wait for this Certificate that was in vain."""
-    return GpuctlError(
+def wait(ctx: Context, phase: str, namespace: str, name: str) -> None:
+    """Until the Certificate is issued. GpuctlError names it, with the reason and the last events."""
+    deadline = ctx.deadline(ISSUE_SECONDS, f"waiting for the certificate {name}")
+    words = ""
+    for _ in deadline.ticks(1.0):
+        words = problem(ctx, namespace, name)
+        if not words:
+            return
+        ctx.say("progress", words, phase=phase, target=f"certificate/{name}")
+    if ctx.stop.is_set():
+        raise GpuctlError(f"{deadline.what}: interrupted")
+    raise GpuctlError(
         f"the certificate {name} was not issued within {deadline.seconds:.0f} s",
         where=f"Certificate {namespace}/{name}",
-        cause="\n".join([problem(ctx, namespace, name), *story(ctx, namespace, name)]),
+        cause="\n".join([words, *story(ctx, namespace, name)]),
         next=f"kubectl -n {namespace} describe certificate,certificaterequest,order,challenge; then run the same again",
     )

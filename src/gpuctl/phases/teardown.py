@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gpuctl.context import Context
 from gpuctl.phases import provision
+from gpuctl.phases.manage import rancher
 from gpuctl.phases.provision import preflight
 from gpuctl.render.terraform import image_file, mark
 from gpuctl.run.errors import Exit, GpuctlError
@@ -165,6 +166,7 @@ def _forget(ctx: Context) -> None:
         workspace.known_hosts,
         workspace.secrets / "server-token",
         workspace.secrets / "agent-token",
+        *(workspace.secrets / name for name in (rancher.FIRST, rancher.CURRENT)),
         workspace.terraform / "terraform.tfstate",
         workspace.terraform / "terraform.tfstate.backup",
     ):

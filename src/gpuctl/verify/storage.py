@@ -17,7 +17,7 @@ from gpuctl.verify.facts import Storage, Volume
 
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 VOLUMES = "/api/v1/persistentvolumes"
-VOLUME_SECONDS, GONE_SECONDS = 120.0, 60.0
+VOLUME_SECONDS, GONE_SECONDS = 75.0, 60.0
 SIZE = "16Mi"
 # as notebooks do, not as root: a server that squashes root, or a folder of root's, shows
 USER = {"runAsUser": 1000, "runAsGroup": 100, "fsGroup": 100}

@@ -758,7 +758,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
         "nfs-client: not usable within 120 s (ProvisioningFailed: no route)",
     ),
     ("CLU-16", "fail", lambda: with_volume("nfs-client", read="dead"), "cp2 reads something else"),
-    ("CLU-16", "fail", lambda: with_volume("nfs-client", GpuctlError("no mount")), "nfs-client: no mount"),
+    ("CLU-16", "unknown", lambda: with_volume("nfs-client", GpuctlError("no mount")), "no mount"),
     ("CLU-16", "unknown", lambda: with_volume("nfs-client", reader="cp1"), "only cp1 runs pods"),
     (
         "MGT-01",

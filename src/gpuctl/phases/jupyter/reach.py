@@ -37,6 +37,7 @@ def problem(ctx: Context, hub: JupyterHub) -> str:
 
 def wait(ctx: Context, hub: JupyterHub) -> None:
     """Until users reach the hub. GpuctlError says what is in the way."""
+    certificates.wait(ctx, "jupyter", jupyterhub.NAMESPACE, jupyterhub.TLS_SECRET)
     deadline = ctx.deadline(READY_SECONDS, f"waiting for https://{hub.hostname}")
     words = ""
     for _ in deadline.ticks(1.0):
@@ -47,8 +48,6 @@ def wait(ctx: Context, hub: JupyterHub) -> None:
         ctx.say("progress", words, phase="jupyter", target=f"hub/{hub.hostname}")
     if ctx.stop.is_set():
         raise GpuctlError(f"{deadline.what}: interrupted")
-    if certificates.problem(ctx, jupyterhub.NAMESPACE, jupyterhub.TLS_SECRET):
-        raise certificates.not_issued(ctx, jupyterhub.NAMESPACE, jupyterhub.TLS_SECRET, deadline)
     raise GpuctlError(
         f"{deadline.what}: not done within {deadline.seconds:.0f} s",
         where=f"https://{hub.hostname} at {ctx.spec.network.ingress_vip}",

@@ -19,7 +19,7 @@ from gpuctl.run.secrets import read_secret
 from gpuctl.spec.resolved import PrivateCa
 
 PHASE = "manage"
-WEBHOOK_SECONDS, ISSUER_SECONDS = 180.0, 300.0
+WEBHOOK_SECONDS, ISSUER_SECONDS, NOTICE_SECONDS = 180.0, 300.0, 5.0
 ISSUER = f"{issued.API}/clusterissuers/{certificates.ISSUER}"
 PRIVATE_SECRET = f"/api/v1/namespaces/{certificates.NAMESPACE}/secrets/{certificates.PRIVATE_SECRET}"
 
@@ -146,17 +146,12 @@ def _signed_now(ctx: Context, certificate: bytes) -> bool:
 
 
 def _sign_anew(ctx: Context, namespace: str, name: str) -> None:
+    """cert-manager does so when the Secret is gone; until then the ingress has no certificate."""
     ctx.kubernetes.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-    deadline = ctx.deadline(ISSUER_SECONDS, f"waiting for the certificate {name}")
-    for _ in deadline.ticks(1.0):
-        secret = ctx.kubernetes.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        if secret and _signed_now(ctx, base64.b64decode(secret["data"].get("tls.crt", ""))):
-            ctx.say("target", "signed anew", phase=PHASE, target=f"certificate/{name}")
-            return
-        ctx.say("progress", f"{name} is not signed yet", phase=PHASE, target=f"certificate/{name}")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
-    raise issued.not_issued(ctx, namespace, name, deadline)
+    seen = ctx.deadline(NOTICE_SECONDS, "waiting for cert-manager to notice")
+    seen.until(lambda: bool(issued.problem(ctx, namespace, name)), every=0.2)
+    issued.wait(ctx, PHASE, namespace, name)
+    ctx.say("target", "signed anew", phase=PHASE, target=f"certificate/{name}")
 
 
 # --- the operator's own CA

@@ -63,6 +63,9 @@ def _traefik(ctx: Context) -> list[Step]:
         return []
 
     def run() -> None:
+        ctx.kubernetes.path_of(
+            wanted, ingress.TRAEFIK_NAMESPACE
+        )  # K3s knows the kind, unless somebody disabled its Helm
         ctx.kubernetes.apply(ingress.TRAEFIK_CONFIG, wanted)
         _await_traefik(ctx)
 

@@ -170,6 +170,7 @@ def takes(ctx: Context, api: Api) -> bool:
 
 def settle(ctx: Context, wanted: Rancher) -> None:
     """Until it answers; then its first password is changed and its address set, in a session of its admin."""
+    issued.wait(ctx, PHASE, rancher.NAMESPACE, rancher.TLS_SECRET)
     _wait(ctx, wanted)
     api, first = client(ctx, wanted), first_password(ctx)
     # made before it is used: a run that is killed in between is continued with the same one
@@ -208,8 +209,6 @@ def _wait(ctx: Context, wanted: Rancher) -> None:
         watch.look()
     if ctx.stop.is_set():
         raise GpuctlError(f"{deadline.what}: interrupted")
-    if issued.problem(ctx, rancher.NAMESPACE, rancher.TLS_SECRET):
-        raise issued.not_issued(ctx, rancher.NAMESPACE, rancher.TLS_SECRET, deadline)
     raise GpuctlError(
         f"Rancher is silent: {deadline.what}, not done within {deadline.seconds:.0f} s",
         where=f"{_url(wanted)} at {ctx.spec.network.ingress_vip}",

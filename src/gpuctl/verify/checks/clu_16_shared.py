@@ -16,7 +16,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     volume = facts.tried[name]
     way_out = f"showmount and the export of {spec.storage.nfs.server}:{spec.storage.nfs.path}; gpuctl manage"
     if isinstance(volume, GpuctlError):
-        return failed("not read", LIMIT, f"{name}: {volume.what}", way_out)
+        return Measurement("unknown", "not read", LIMIT, volume.what, cause=f"no volume of {name} can be used")
     measured = f"{volume.writer} -> {volume.reader}"
     if volume.reader == volume.writer:
         reason = f"only {volume.writer} runs pods, so nothing was read elsewhere"
