@@ -39,6 +39,7 @@ MACHINE_PACKAGES = {
     "ssh": "openssh-client",
     "mkfs.ext4": "e2fsprogs",
     "iptables": "iptables",
+    "strip": "binutils",
     "git": "git",
 }
 GUEST_PACKAGES = [

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from gpuctl.spec.load import load
+from gpuctl.verify.checks import ALL
 from lab import client, instance
 from lab.paths import Instance
 
@@ -97,6 +99,20 @@ class Lab:
     def workspace(self) -> Path:
         (found,) = (path for path in (self.folder / ".gpuctl").iterdir() if path.is_dir())
         return found
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What verify's summary says when everything that this spec promises is true."""
+        resolved = load(self.spec, self.site).resolved
+        assert resolved
+        skipped = sum(bool(check.applies(resolved)) for check in ALL)
+        return {"pass": len(ALL) - skipped, "fail": 0, "unknown": 0, "skipped": skipped}
+
+    @property
+    def proven(self) -> str:
+        """The same as the last line of the report's table."""
+        said = " . ".join(f"{name} {count}" for name, count in self.counts.items() if count)
+        return f"{said} of {len(ALL)} checks"
 
     def edit(self, old: str, new: str) -> None:
         """Change the spec."""
