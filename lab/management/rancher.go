@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,6 +81,7 @@ func runRancher(arguments []string) {
 		time.Sleep(time.Second)
 	}
 	go incluster.Forever(10*time.Second, reportCluster)
+	go incluster.Forever(time.Second, holdNamespaces)
 	go bringFleet("/fleet.json")
 	go func() { incluster.Must(serveOwnTLS(), "serving TLS") }()
 	server := http.Server{Addr: ":80", Handler: http.HandlerFunc(insistOnTLS), ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
@@ -219,6 +221,41 @@ func reportCluster() error {
 	}
 	return incluster.Call("PATCH", management+"/clusters/local/status", object{"status": object{"conditions": conditions, "driver": "k3s",
 		"version": object{"gitVersion": version.GitVersion}}}, incluster.MergePatch, nil)
+}
+
+// holdNamespaces puts Rancher's finalizer on every namespace, and takes it off those that are to go: without a Rancher
+// that does so they stay for ever.
+func holdNamespaces() error {
+	const finalizer, collection = "controller.cattle.io/namespace-auth", "/api/v1/namespaces"
+	var found struct {
+		Items []struct {
+			Metadata struct {
+				Name, ResourceVersion, DeletionTimestamp string
+				Finalizers                               []string
+			}
+		}
+	}
+	if err := incluster.Call("GET", collection, nil, "", &found); err != nil {
+		return err
+	}
+	var failed error
+	for _, item := range found.Items {
+		of := item.Metadata
+		held, leaving := slices.Contains(of.Finalizers, finalizer), of.DeletionTimestamp != ""
+		if held != leaving {
+			continue
+		}
+		wanted := append(slices.Clone(of.Finalizers), finalizer)
+		if leaving {
+			wanted = slices.DeleteFunc(slices.Clone(of.Finalizers), func(name string) bool { return name == finalizer })
+		}
+		err := incluster.Call("PATCH", collection+"/"+of.Name, object{"metadata": object{"finalizers": wanted, "resourceVersion": of.ResourceVersion}},
+			incluster.MergePatch, nil)
+		if err != nil && !incluster.Is(err, http.StatusConflict) && !incluster.Is(err, http.StatusNotFound) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
 }
 
 // setPassword keeps a hash of the password; replace false leaves one that is there.

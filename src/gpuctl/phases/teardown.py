@@ -14,6 +14,7 @@ from gpuctl.phases import provision
 from gpuctl.phases.provision import preflight
 from gpuctl.render.terraform import image_file, mark
 from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.run.workspace import on_disk
 from gpuctl.spec.resolved import Resolved
 from gpuctl.systems import kubeconfig
 from gpuctl.systems.terraform import VM_TYPE
@@ -167,4 +168,5 @@ def _forget(ctx: Context) -> None:
         workspace.terraform / "terraform.tfstate",
         workspace.terraform / "terraform.tfstate.backup",
     ):
-        path.unlink(missing_ok=True)
+        with on_disk(f"remove {path}", path):
+            path.unlink(missing_ok=True)

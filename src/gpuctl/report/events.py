@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from gpuctl.run.events import Event
 from gpuctl.run.redact import Redactor
+from gpuctl.run.workspace import on_disk
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -164,7 +165,8 @@ class LogFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with on_disk("start the run's log", path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._stream: IO[str] | None = os.fdopen(descriptor, "w", encoding="utf-8", errors="replace")
 
     def see(self, event: Event) -> None:

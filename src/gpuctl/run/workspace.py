@@ -15,25 +15,33 @@ from pathlib import Path
 from gpuctl.run.errors import Exit, GpuctlError
 
 
+@contextmanager
+def on_disk(doing: str, path: Path) -> Iterator[None]:
+    """Turn the disk's refusal in the block (full, read-only, no rights) into a GpuctlError: ``cannot <doing>``."""
+    try:
+        yield
+    except OSError as error:
+        raise GpuctlError(
+            f"cannot {doing}: {error.strerror}", where=str(path), next="free some space or fix the folder's mode"
+        ) from error
+
+
 def write_private(path: Path, text: str) -> None:
     """Write atomically with mode 0600: a killed run leaves the old file or the new one. Raises GpuctlError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except (OSError, UnicodeError) as error:
+        with on_disk(f"write {path}", path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    except (GpuctlError, UnicodeError):
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, UnicodeError):
-            raise
-        raise GpuctlError(
-            f"cannot write {path}: {error.strerror}", where=str(path), next="free some space or fix the folder's mode"
-        ) from error
+        raise
 
 
 class Workspace:
@@ -62,14 +70,12 @@ class Workspace:
 
     def create(self) -> None:
         """Make the folders, 0700. Raises GpuctlError when the disk refuses."""
-        try:
+        with on_disk("make the workspace", self.root):
             for folder in (self.root, self.terraform, self.ansible, self.secrets, self.logs, self.reports):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             ignore = self.root.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
-        except OSError as error:
-            raise GpuctlError(f"cannot make the workspace: {error.strerror}", where=str(self.root)) from error
         self.secret("cluster-id", folder=self.root)
 
     @property
@@ -82,7 +88,8 @@ class Workspace:
         path = (folder or self.secrets) / name
         if not path.exists():
             write_private(path, secrets.token_hex(16) + "\n")
-        return path.read_text(encoding="utf-8").strip()
+        with on_disk(f"read {path}", path):
+            return path.read_text(encoding="utf-8").strip()
 
     def new_log(self) -> Path:
         """Path of this run's log file."""
@@ -95,7 +102,8 @@ class Workspace:
         The kernel releases it when we die.
         """
         path = self.root / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with on_disk("lock the workspace", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,8 +117,9 @@ class Workspace:
                     exit_code=Exit.LOCKED,
                 ) from None
             holder = json.dumps({"pid": os.getpid(), "command": command, "since": f"{datetime.now(UTC):%FT%TZ}"})
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+            with on_disk("lock the workspace", path):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode(), 0)
             yield
         finally:
             os.close(descriptor)

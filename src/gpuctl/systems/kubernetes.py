@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,10 +162,17 @@ class Kubernetes:
                 raise
 
     def exec(self, namespace: str, pod: str, command: Sequence[str], *, deadline: Deadline) -> str:
-        """Standard output and error of a command in a pod's first container, to its end or the deadline."""
+        """Standard output and error of a command in a pod's first container that ends with exit code 0.
+
+        Raises GpuctlError: it ended with another code, the connection was lost before its end, we are being stopped;
+        DeadlineExceeded.
+        """
         from kubernetes import client
         from kubernetes.stream import stream
+        from kubernetes.stream.ws_client import ERROR_CHANNEL
+        from websocket import WebSocketException
 
+        where = f"pod {namespace}/{pod}"
         # stream() changes the client it is given, so it gets one of its own
         own = self._new_client()
         with self.translate(f"exec in {namespace}/{pod}"):
@@ -181,16 +188,24 @@ class Kubernetes:
                 _preload_content=False,
                 _request_timeout=SECONDS,
             )
-            said = ""
             try:
-                while socket.is_open() and not deadline.expired and not deadline.stop.is_set():
-                    socket.update(timeout=min(1.0, deadline.left or 0.1))
-                    said += socket.read_all()
-                said += socket.read_all()
+                with suppress(WebSocketException):  # a lost connection, told by the missing status
+                    while socket.is_open() and not deadline.expired and not deadline.stop.is_set():
+                        socket.update(timeout=min(1.0, deadline.left or 0.1))
+                # read_all() empties every channel, so the status comes first
+                status = socket.read_channel(ERROR_CHANNEL)
+                said = str(socket.read_all())
             finally:
                 socket.close()
-        deadline.check(where=f"pod {namespace}/{pod}")
-        return str(said)
+        if status:
+            _must_be_success(status, where, said)
+            return said
+        if deadline.stop.is_set():
+            raise GpuctlError(f"{deadline.what}: interrupted", where=where)
+        deadline.check(where=where)
+        raise GpuctlError(
+            "the connection to a pod was lost before its command ended", where=where, cause=said.strip()[-300:]
+        )
 
     def _call(
         self, method: str, path: str, *, query: dict[str, object] | None = None, body: object = None, content: str = ""
@@ -243,6 +258,19 @@ class Kubernetes:
                 cause=" ".join(str(error).split())[-300:],
                 next="gpuctl status; gpuctl bootstrap repairs the servers",
             ) from error
+
+
+def _must_be_success(status: str, where: str, said: str) -> None:
+    """Raise for the last word of an exec (the channel's Status object) unless the command ended with 0."""
+    try:
+        verdict = json.loads(status)
+        succeeded, message = verdict["status"] == "Success", str(verdict.get("message", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        succeeded, message = False, status
+    if not succeeded:
+        raise GpuctlError(
+            f"a command in a pod failed: {message}", where=where, cause="\n".join(said.strip().splitlines()[-5:])
+        )
 
 
 def _substance(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import DeadlineExceeded, Exit, GpuctlError
-from gpuctl.run.workspace import Workspace, write_private
+from gpuctl.run.workspace import Workspace, on_disk, write_private
 from gpuctl.spec.resolved import Node
 
 if TYPE_CHECKING:
     from gpuctl.context import Context
 
 CONNECT_SECONDS = 10
+END_SECONDS = 2.0
 # ssh's own exit code for everything that keeps it from running the command
 SSH_FAILED = 255
 
@@ -37,6 +38,14 @@ class Completed:
     code: int
     stdout: str
     stderr: str
+
+
+class HostKeyChanged(GpuctlError):
+    """Another machine answers, or this one was made anew: waiting does not help."""
+
+
+class Refused(GpuctlError):
+    """The host answers and does not let us in; while it boots for the first time, our user may not be made yet."""
 
 
 class Ssh:
@@ -138,13 +147,12 @@ class Ssh:
             except subprocess.TimeoutExpired:
                 given = None  # it has been taken; it cannot be given twice
                 if deadline.expired or deadline.stop.is_set():
-                    process.terminate()
-                    process.communicate()
+                    _end(process)
                     raise _abandoned(node, deadline) from None
         if process.returncode == SSH_FAILED:
             raise self._translated(node, stderr)
         if process.returncode == 1 and stderr.startswith("sudo: "):
-            raise GpuctlError(
+            raise Refused(
                 f"{node.name}: {self._user} may not use sudo without a password",
                 where=f"host {node.name} ({node.address})",
                 cause=stderr.strip(),
@@ -173,17 +181,23 @@ class Ssh:
         path = self._workspace.known_hosts
         address = str(node.address)
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if line.split(" ")[0] != address]
+            with on_disk(f"read {path}", path):
+                known = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in known if line.split(" ")[0] != address]
             write_private(path, "".join(f"{line}\n" for line in kept))
         leave = ["ssh", *self.options(), "-O", "exit", f"{self._user}@{address}"]
-        _start(leave).communicate(timeout=CONNECT_SECONDS)
+        process = _start(leave)
+        try:
+            process.communicate(timeout=CONNECT_SECONDS)
+        except subprocess.TimeoutExpired:
+            _end(process)  # a master that does not answer; it ends by itself 60 s after its last use
 
     def _translated(self, node: Node, stderr: str) -> GpuctlError:
         # ssh has one exit code for all its failures, so its words are all there is to go by
         said = stderr.strip()
         where = f"host {node.name} ({node.address})"
         if "HOST IDENTIFICATION HAS CHANGED" in stderr or "Host key verification failed" in stderr:
-            return GpuctlError(
+            return HostKeyChanged(
                 f"{node.name} shows another SSH host key than before",
                 where=where,
                 cause="the host was reinstalled outside gpuctl, or another machine answers at this address",
@@ -192,7 +206,7 @@ class Ssh:
                 exit_code=Exit.CREDENTIALS,
             )
         if "Permission denied" in stderr:
-            return GpuctlError(
+            return Refused(
                 f"{node.name} refuses the SSH key of this workspace",
                 where=where,
                 cause=f"{self._user} on the host does not know {self._workspace.ssh_key}.pub: {said}",
@@ -227,6 +241,18 @@ def _start(arguments: list[str]) -> subprocess.Popen[str]:
         raise GpuctlError(
             "ssh is not installed", next="install it (Debian, Ubuntu: apt install openssh-client)"
         ) from None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End an ssh whose answer nobody waits for any more, also one that does not listen or whose pipes another holds."""
+    process.terminate()
+    for _ in range(2):
+        try:
+            process.communicate(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        else:
+            return
 
 
 def _abandoned(node: Node, deadline: Deadline) -> GpuctlError:

@@ -1,18 +1,24 @@
 """Terraform (or OpenTofu) in the workspace: its JSON stream read live, its plans read back, its errors said once.
 
+Runs that change nothing hold no lock, so each run has its plans and variables in a folder of its own.
+
 python-terraform makes the argument lists; it cannot stream, and its apply and destroy speak to Terraform < 0.15.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from subprocess import Popen, TimeoutExpired
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +35,15 @@ from gpuctl.systems.proxmox import token_of
 if TYPE_CHECKING:
     from gpuctl.context import Context
 
+# what was applied last, for the plain tool in the same folder; a run's own are given by -var-file and go before it
 VARIABLES = "gpuctl.auto.tfvars.json"
+OWN = "run-{pid}-"
 VM_TYPE = "proxmox_virtual_environment_vm"
 PLAN_SECONDS, APPLY_SECONDS = 600.0, 7200.0
 # after the one interrupt Terraform finishes what it is creating, which may be a VM with a large image
 GRACE_SECONDS = 1800.0
+# for the rest of the output of a Terraform that has ended
+DRAIN_SECONDS, LOOK_EVERY = 5.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Terraform:
         self._workspace = workspace
         self._token = token
         self._ctx = ctx
-        self._ready = False
+        self._own: Path | None = None
 
     @classmethod
     def of(cls, ctx: Context) -> Terraform:
@@ -88,14 +98,30 @@ class Terraform:
         """Lay out the static configuration, the variables and the CLI configuration, and initialise."""
         for file in sorted((data_folder("templates") / "terraform").glob("*.tf")):
             write_private(self.folder / file.name, file.read_text(encoding="utf-8"))
-        write_private(self.folder / VARIABLES, json.dumps(variables, indent=2, sort_keys=True) + "\n")
+        own = self._own_folder()
+        write_private(own / VARIABLES, json.dumps(variables, indent=2, sort_keys=True) + "\n")
         write_private(self.folder / "cli.tfrc", self._cli_configuration())
         settings = dict(self._site.backend)
         backend = settings.pop("type", "local")
         body = {"terraform": {"backend": {backend: {} if backend == "local" else settings}}}
         write_private(self.folder / "backend.tf.json", json.dumps(body, indent=2) + "\n")
         self._run("init", input=False, no_color=IsFlagged, seconds=PLAN_SECONDS)
-        self._ready = True
+        self._own = own
+
+    def _own_folder(self) -> Path:
+        """This run's, removed at its end; what killed runs left behind goes now."""
+        for old in self.folder.glob(OWN.format(pid="*") + "*"):
+            pid = old.name.split("-")[1]
+            if pid.isdecimal() and children.start_time(int(pid)) is None:
+                shutil.rmtree(old, ignore_errors=True)
+        if self._own is not None:
+            return self._own
+        try:
+            own = Path(tempfile.mkdtemp(prefix=OWN.format(pid=os.getpid()), dir=self.folder))
+        except OSError as error:
+            raise GpuctlError(f"cannot make a folder for this run: {error.strerror}", where=str(self.folder)) from error
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return own
 
     def _cli_configuration(self) -> str:
         mirror = self._site.mirrors.terraform_provider
@@ -113,9 +139,14 @@ class Terraform:
 
     def plan(self, *, replace: Sequence[str] = (), destroy: bool = False) -> tuple[Path, list[ResourceChange]]:
         """The saved plan and what it would change; changes nothing but the refreshed state kept in the plan."""
-        self._must_be_ready()
-        saved = self.folder / ("destroy.tfplan" if destroy else "apply.tfplan")
-        options: dict[str, Any] = {"out": str(saved), "input": False, "lock_timeout": "10s"}
+        own = self._must_be_ready()
+        saved = own / ("destroy.tfplan" if destroy else "apply.tfplan")
+        options: dict[str, Any] = {
+            "out": str(saved),
+            "var_file": str(own / VARIABLES),
+            "input": False,
+            "lock_timeout": "10s",
+        }
         if replace:
             options["replace"] = list(replace)
         if destroy:
@@ -128,6 +159,9 @@ class Terraform:
 
     def apply(self, saved: Path, *, parallelism: int, on_event: Callable[[Mapping[str, Any]], None]) -> None:
         """Apply exactly the saved plan. ``on_event`` gets Terraform's JSON events as they come."""
+        # for whoever uses the plain tool here afterwards
+        own = self._must_be_ready()
+        write_private(self.folder / VARIABLES, (own / VARIABLES).read_text(encoding="utf-8"))
         self._run(
             "apply",
             str(saved),
@@ -154,12 +188,15 @@ class Terraform:
 
     def adopt(self, address: str, identity: str) -> None:
         """Import an existing object into the state."""
-        self._must_be_ready()
-        self._run("import", address, identity, input=False, no_color=IsFlagged, seconds=PLAN_SECONDS)
+        variables = str(self._must_be_ready() / VARIABLES)
+        self._run(
+            "import", address, identity, var_file=variables, input=False, no_color=IsFlagged, seconds=PLAN_SECONDS
+        )
 
-    def _must_be_ready(self) -> None:
-        if not self._ready:
+    def _must_be_ready(self) -> Path:
+        if self._own is None:
             raise RuntimeError("prepare() comes first")
+        return self._own
 
     # --- running the tool
 
@@ -194,9 +231,7 @@ class Terraform:
         streams = "json" in options and command in ("plan", "apply")
         process = children.popen(arguments, cwd=self.folder, environment=self._environment())
         with children.recorded(self._workspace, process.pid, f"terraform {command}"):
-            watcher = Thread(target=_interrupt_once, args=(process, deadline), daemon=True)
-            watcher.start()
-            for line in process.stdout or ():
+            for line in _lines(process, deadline):
                 event = _event(line) if streams else None
                 if event is None:
                     kept.append(line)
@@ -308,16 +343,43 @@ def _event(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and "type" in event else None
 
 
-def _interrupt_once(process: Any, deadline: Deadline) -> None:
-    """The one SIGINT, when we are interrupted or out of time: a second one would orphan VMs."""
-    for _ in deadline.ticks(0.2):
-        if process.poll() is not None:
-            return
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    until = time.monotonic() + GRACE_SECONDS
-    while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.2)
+def _lines(process: Popen[str], deadline: Deadline) -> Iterator[str]:
+    """What it prints until it has ended. One SIGINT when we are interrupted or late: a second one would orphan VMs.
+
+    GpuctlError when it still runs GRACE_SECONDS after that; it is left alone, recorded for the next run.
+    """
+    lines: SimpleQueue[str | None] = SimpleQueue()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.put(line)
+        lines.put(None)
+
+    Thread(target=read, daemon=True).start()
+    silent, grace = False, None
+    while not (silent and process.poll() is not None):
+        ended = process.poll() is not None
+        try:
+            line = lines.get(timeout=DRAIN_SECONDS if ended else LOOK_EVERY)
+        except Empty:
+            if ended:
+                return  # a provider that outlives it holds its output open
+        else:
+            if line is not None:
+                yield line
+            else:
+                silent = True
+                with suppress(TimeoutExpired):
+                    process.wait(LOOK_EVERY)
+        if grace is None and (deadline.expired or deadline.stop.is_set()) and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            grace = Deadline.after(GRACE_SECONDS, "terraform's end")
+        elif grace is not None and grace.expired and process.poll() is None:
+            raise GpuctlError(
+                f"terraform (pid {process.pid}) does not stop",
+                cause=f"it was interrupted {GRACE_SECONDS:.0f} s ago: {deadline.what}",
+                next="look at the tasks on the Proxmox server; the next run waits for it to end",
+            )
 
 
 def _lock_holder(detail: str) -> str:

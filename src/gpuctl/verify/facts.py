@@ -114,7 +114,7 @@ class Probe:
     loss: Mapping[str, int]
     resolved: int
     asked: int
-    cards: int | GpuctlError = 0
+    cards: int | GpuctlError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from gpuctl.context import Context
@@ -19,7 +18,19 @@ from gpuctl.verify.facts import Probe
 
 # asks the runtime for every card by the environment, the scheduler for none
 INTRUDER = "gpuctl-intruder"
-LOOK = "ls -d /dev/nvidia[0-9]* 2>/dev/null; nvidia-smi -L 2>/dev/null | grep ^GPU; true"
+# "cards <number>" comes last and only when both have been looked at: silence is not zero. An nvidia-smi that the
+# runtime put there may lack its libraries, which hides no device node
+LOOK = """
+nodes=0; listed=0
+for node in /dev/nvidia[0-9]*; do [ ! -e "$node" ] || nodes=$((nodes+1)); done
+if command -v nvidia-smi >/dev/null; then
+  if said=$(nvidia-smi -L 2>&1); then listed=$(echo "$said" | grep -c "^GPU ")
+  elif [ $nodes = 0 ]; then echo "error: nvidia-smi -L: $said"; exit 0
+  fi
+fi
+[ $nodes -ge $listed ] || nodes=$listed
+echo "cards $nodes"
+"""
 INTRUDER_SECONDS = 60.0
 READY_SECONDS, EXEC_SECONDS, GONE_SECONDS = 180.0, 180.0, 60.0
 LOOKUPS, PINGS = 100, 3
@@ -59,17 +70,20 @@ def observe(ctx: Context) -> dict[str, Probe | GpuctlError]:
         intruders = _intruders(ctx, namespace) if gpu.gpu_nodes(ctx.spec) else {}
 
         def cards(node: str) -> int | GpuctlError:
-            pod = intruders.get(node, 0)
-            if not isinstance(pod, str):
+            pod = intruders.get(node, GpuctlError("no pod looks for cards there: it has none"))
+            if isinstance(pod, GpuctlError):
                 return pod
-            return len(ctx.kubernetes.exec(namespace, pod, ["sh", "-c", LOOK], deadline=deadline).splitlines())
+            try:
+                return _count(ctx.kubernetes.exec(namespace, pod, ["sh", "-c", LOOK], deadline=deadline))
+            except GpuctlError as error:
+                return error
 
         def one(node: str) -> Probe | GpuctlError:
             peers = {address[peer]: peer for peer in here if peer != node}
             command = ["sh", "-c", SCRIPT, "sh", f"kubernetes.default.svc.{ctx.spec.kubernetes.cluster_domain}", *peers]
             try:
                 said = ctx.kubernetes.exec(namespace, here[node], command, deadline=deadline)
-                return replace(_read(said, peers), cards=cards(node))
+                return _read(said, peers, cards(node))
             except GpuctlError as error:
                 return error
 
@@ -77,7 +91,15 @@ def observe(ctx: Context) -> dict[str, Probe | GpuctlError]:
             return {**silent, **dict(zip(here, pool.map(one, here), strict=True))}
 
 
-def _read(said: str, peers: Mapping[str, str]) -> Probe:
+def _count(said: str) -> int:
+    """The cards that a pod sees, as LOOK printed them; GpuctlError when it did not get that far."""
+    word, _, number = (said.strip().splitlines() or [""])[-1].partition(" ")
+    if word != "cards" or not number.isdecimal():
+        raise GpuctlError("the pod did not say how many cards it sees", cause=said.strip()[-300:])
+    return int(number)
+
+
+def _read(said: str, peers: Mapping[str, str], cards: int | GpuctlError) -> Probe:
     loss, resolved = {}, 0
     for line in said.splitlines():
         word, *rest = line.split()
@@ -85,7 +107,7 @@ def _read(said: str, peers: Mapping[str, str]) -> Probe:
             loss[peers[rest[0]]] = int(rest[1])
         elif word == "dns" and rest:
             resolved = int(rest[0])
-    return Probe({peer: loss.get(peer, 100) for peer in peers.values()}, resolved, LOOKUPS)
+    return Probe({peer: loss.get(peer, 100) for peer in peers.values()}, resolved, LOOKUPS, cards)
 
 
 @contextmanager

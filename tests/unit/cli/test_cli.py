@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from gpuctl.run.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("kubernetes", "ansible_runner", "rich", "proxmoxer", "python_terraform", "requests", "pydantic", "jinja2")
@@ -94,6 +98,51 @@ def test_an_api_that_does_not_answer_is_one_error_with_the_place(tmp_path: Path)
     assert done.returncode == 4
     assert "not-a-token" not in done.stderr
     assert "wrong shape" in done.stderr
+
+
+def _log_folder_takes_no_file(workspace: Path) -> None:
+    (workspace / "logs").rmdir()
+    (workspace / "logs").symlink_to("/proc")  # a folder in which not even root makes files
+
+
+def _become_folder(name: str) -> Callable[[Path], None]:
+    def become(workspace: Path) -> None:
+        (workspace / name).unlink(missing_ok=True)
+        (workspace / name).mkdir()
+
+    return become
+
+
+@pytest.mark.parametrize(
+    ("spoil", "full", "says"),
+    [
+        (_log_folder_takes_no_file, False, "cannot start the run's log: "),
+        (_become_folder("lock"), False, "cannot lock the workspace: Is a directory"),
+        (_become_folder("cluster-id"), False, "/cluster-id: Is a directory"),
+        # a disk that takes no byte: every write fails
+        (lambda _: None, True, "cannot lock the workspace: File too large"),
+    ],
+)
+def test_a_disk_that_refuses_is_no_bug_of_ours(
+    tmp_path: Path, spoil: Callable[[Path], None], full: bool, says: str
+) -> None:
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
+    workspace = Workspace.of(tmp_path / "cluster.yaml", "homelab", "pve.example")
+    workspace.create()
+    spoil(workspace.root)
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "gpuctl", "destroy", "--confirm", "homelab"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))) if full else None,
+    )
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "next    free some space" in done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_the_documented_spec_reference_is_the_generated_one() -> None:

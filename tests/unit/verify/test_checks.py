@@ -133,7 +133,7 @@ def healthy() -> Facts:
             deprecated=dict.fromkeys(SERVERS, (("v1 endpoints", ""),)),
         ),
         probes={
-            node.name: Probe({peer.name: 0 for peer in SPEC.nodes if peer != node}, 100, 100) for node in SPEC.nodes
+            node.name: Probe({peer.name: 0 for peer in SPEC.nodes if peer != node}, 100, 100, 0) for node in SPEC.nodes
         },
         gpus=healthy_gpus(),
         paths={node.name: way(node.name) for node in SPEC.nodes},
@@ -503,7 +503,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     (
         "CLU-09",
         "fail",
-        lambda: with_probe("cp1", Probe({n.name: 34 for n in SPEC.nodes if n.name != "cp1"}, 100, 100)),
+        lambda: with_probe("cp1", Probe({n.name: 34 for n in SPEC.nodes if n.name != "cp1"}, 100, 100, 0)),
         "34 % lost to cp2",
     ),
     ("CLU-09", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
@@ -530,7 +530,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
         "cp1: 1353 of 1450 bytes reach cp2, nothing reaches cp3",
     ),
     ("CLU-11", "unknown", lambda: with_way("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
-    ("CLU-12", "fail", lambda: with_probe("cp1", Probe({}, 99, 100)), "cp1: 99 of 100"),
+    ("CLU-12", "fail", lambda: with_probe("cp1", Probe({}, 99, 100, 0)), "cp1: 99 of 100"),
     ("CLU-12", "unknown", lambda: with_probe("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),
     ("CLU-17", "fail", lambda: with_starts("cp1", (3.9, 4.2)), "cp1: 3.9 s at best"),
     (

@@ -44,6 +44,8 @@ class Here:
             list(command), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=deadline.left,
         )  # fmt: skip
+        if done.returncode:
+            raise GpuctlError(f"exit {done.returncode}", cause=done.stdout)
         return done.stdout
 
 

@@ -6,13 +6,14 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from gpuctl.context import Context
 from gpuctl.phases import certificates as issued
 from gpuctl.phases import releases, workloads
 from gpuctl.phases.base import Change
 from gpuctl.phases.steps import Step
-from gpuctl.render import certificates
+from gpuctl.render import certificates, jupyterhub, rancher
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.run.secrets import read_secret
 from gpuctl.spec.resolved import PrivateCa
@@ -35,7 +36,7 @@ def plan(ctx: Context) -> list[Step]:
     if not issuers and (problem := _problem(ctx)):
         change = Change(f"issuer/{certificates.ISSUER}", "update", f"wait until it can sign: {problem}")
         steps.append(Step(change, lambda: _wait(ctx)))
-    return steps
+    return steps + _stale(ctx)
 
 
 def _release(ctx: Context, name: str) -> list[Step]:
@@ -112,6 +113,50 @@ def _wait(ctx: Context) -> None:
         cause="\n".join([problem, *said]),
         next=f"kubectl describe clusterissuer {certificates.ISSUER}; then run the same command again",
     )
+
+
+# --- certificates of an earlier issuer
+
+
+def _stale(ctx: Context) -> list[Step]:
+    """cert-manager leaves alone what was signed before the issuer became another one."""
+    steps = []
+    for namespace, name in ((rancher.NAMESPACE, rancher.TLS_SECRET), (jupyterhub.NAMESPACE, jupyterhub.TLS_SECRET)):
+        secret = ctx.kubernetes.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        owned = ctx.kubernetes.find(f"{issued.API}/namespaces/{namespace}/certificates/{name}") if secret else None
+        if secret and owned and not _signed_now(ctx, base64.b64decode(secret["data"].get("tls.crt", ""))):
+            change = Change(f"certificate/{name}", "update", "signed anew, since the issuer is another one now")
+            steps.append(Step(change, partial(_sign_anew, ctx, namespace, name)))
+    return steps
+
+
+def _signed_now(ctx: Context, certificate: bytes) -> bool:
+    """Whether it is of the issuer that the spec wants."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+        if ctx.spec.certificates.issuer == "letsencrypt":
+            return "Let's Encrypt" in found.issuer.rfc4514_string()
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate(issued.authority(ctx).encode()))
+    except (GpuctlError, ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _sign_anew(ctx: Context, namespace: str, name: str) -> None:
+    ctx.kubernetes.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    deadline = ctx.deadline(ISSUER_SECONDS, f"waiting for the certificate {name}")
+    for _ in deadline.ticks(1.0):
+        secret = ctx.kubernetes.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        if secret and _signed_now(ctx, base64.b64decode(secret["data"].get("tls.crt", ""))):
+            ctx.say("target", "signed anew", phase=PHASE, target=f"certificate/{name}")
+            return
+        ctx.say("progress", f"{name} is not signed yet", phase=PHASE, target=f"certificate/{name}")
+    if ctx.stop.is_set():
+        raise GpuctlError(f"{deadline.what}: interrupted")
+    raise issued.not_issued(ctx, namespace, name, deadline)
 
 
 # --- the operator's own CA

@@ -11,12 +11,18 @@ from gpuctl.context import Context
 from gpuctl.phases.base import Change, Plan
 from gpuctl.phases.provision import cards, changes, preflight
 from gpuctl.render import terraform as render
+from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import GpuctlError
-from gpuctl.systems.ssh import Completed
+from gpuctl.spec.resolved import Node
+from gpuctl.systems.ssh import Completed, HostKeyChanged, Refused
 from gpuctl.systems.terraform import VM_TYPE, ResourceChange, target_of
 
 FIRST_BOOT_SECONDS = 900.0
 SSH_EVERY = 1.0
+# from the first refusal on: cloud-init may not have made our user yet
+REFUSED_SECONDS = 60.0
+# exit code of our own script
+BOOT_FAILED = 3
 
 
 @dataclass(frozen=True)
@@ -78,21 +84,14 @@ class Provision:
         )
 
     def _not_booted(self, ctx: Context, existing: set[str]) -> tuple[str, ...]:
-        """Nodes whose VM exists but which never finished their first boot: an earlier run was interrupted.
+        """Nodes whose VM exists but whose first boot is not over or failed: an earlier run ended before it did.
 
         A host that is down is not for this phase: bootstrap and verify name it.
         """
         nodes = [node for node in ctx.spec.nodes if node.name in existing]
         deadline = ctx.deadline(30, "looking at the hosts' first boot")
-        results = ctx.ssh.run_all(
-            nodes, lambda _: "cloud-init status; test ! -e /run/reboot-required", deadline=deadline
-        )
-        undone = []
-        for name, result in results.items():
-            if isinstance(result, GpuctlError) or ("done" in result.stdout and result.code == 0):
-                continue
-            undone.append(name)
-        return tuple(sorted(undone))
+        results = ctx.ssh.run_all(nodes, lambda _: f"{_STATE}{_NO_REBOOT}", deadline=deadline)
+        return tuple(sorted(name for name, r in results.items() if not isinstance(r, GpuctlError) and r.code != 0))
 
     def apply(self, ctx: Context, plan: Plan) -> None:
         payload: Payload = plan.payload
@@ -117,14 +116,35 @@ class Provision:
         total = len(waiting)
         deadline = ctx.deadline(FIRST_BOOT_SECONDS, "waiting for the hosts' first boot")
         last: dict[str, Completed | GpuctlError] = {}
+        refused: dict[str, Deadline] = {}
         said = -1
         for _ in deadline.ticks(SSH_EVERY):
             results = ctx.ssh.run_all(waiting, lambda _: _FIRST_BOOT, deadline=deadline)
             for node in list(waiting):
                 result = results[node.name]
                 last[node.name] = result
-                if not isinstance(result, GpuctlError) and result.code == 0:
+                if isinstance(result, HostKeyChanged):
+                    raise result
+                if isinstance(result, Refused):
+                    grace = refused.setdefault(node.name, deadline.within(REFUSED_SECONDS, "being let in"))
+                    if grace.expired and not deadline.stop.is_set():
+                        raise result
+                    continue
+                refused.pop(node.name, None)
+                if isinstance(result, GpuctlError):
+                    continue
+                if result.code == BOOT_FAILED:
+                    raise _boot_failed(node, result)
+                if result.code == 0:
                     waiting.remove(node)
+                    if result.stdout.strip():
+                        ctx.say(
+                            "warning",
+                            f"{node.name}: its first boot is done with errors that it recovered from:\n"
+                            f"{result.stdout.strip()}",
+                            phase=self.name,
+                            target=f"host/{node.name}",
+                        )
                     ctx.say("target", "answers SSH, first boot done", phase=self.name, target=f"host/{node.name}")
             if total - len(waiting) != said:
                 said = total - len(waiting)
@@ -137,20 +157,45 @@ class Provision:
             raise GpuctlError("interrupted while waiting for the hosts' first boot")
         node = waiting[0]
         result = last[node.name]
+        others = len(waiting) - 1
+        more = f" and {others} other host{'s' * (others != 1)}" if others else ""
+        where = f"host {node.name} ({node.address}){more}"
         if isinstance(result, GpuctlError):
-            raise result
-        more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
-        deadline.check(
-            where=f"host {node.name} ({node.address}){more}",
-            cause=f"its first boot does not end: {getattr(result, 'stdout', '')}".strip(),
-            next=f"cloud-init status --long on {node.name}; then run the same command again",
-        )
+            deadline.check(where=where, cause=f"{result.what}\n{result.cause}".strip(), next=result.next)
+        else:
+            deadline.check(
+                where=where,
+                cause=f"its first boot does not end: {result.stdout}".strip(),
+                next=f"cloud-init status --long on {node.name}; then run the same command again",
+            )
 
 
-# 0: done. A reboot that the first boot asks for is done here, once, before anything runs on the host.
-_FIRST_BOOT = """
-timeout 120 cloud-init status --wait >/dev/null 2>&1
-case "$(cloud-init status)" in *done*) ;; *error*) ;; *) cloud-init status; exit 1 ;; esac
+def _boot_failed(node: Node, result: Completed) -> GpuctlError:
+    return GpuctlError(
+        f"the first boot of {node.name} failed",
+        where=f"host {node.name} ({node.address})",
+        cause=result.stdout.strip(),
+        next=f"/var/log/cloud-init-output.log on {node.name} has all of it; then make the VM anew: "
+        f"gpuctl apply --replace {node.name}",
+    )
+
+
+# 0: done, and what cloud-init recovered from is printed; 1: not over; BOOT_FAILED: with cloud-init's reasons.
+# cloud-init's own exit code for done with recoverable errors is 2
+_STATE = f"""
+said=$(cloud-init status 2>&1); code=$?
+case "$said" in
+*"status: error"*) cloud-init status --long; exit {BOOT_FAILED} ;;
+*"status: done"*) [ $code != 2 ] || cloud-init status --long ;;
+*) echo "$said"; exit 1 ;;
+esac
+"""
+_NO_REBOOT = "[ ! -e /run/reboot-required ] || exit 1\n"
+# A reboot that the first boot asks for is done here, once, before anything runs on the host. The wait is short: all
+# hosts are asked together, and what one of them says must not wait for the others.
+_FIRST_BOOT = f"""
+timeout 15 cloud-init status --wait >/dev/null 2>&1
+{_STATE}
 [ -e /run/reboot-required ] || exit 0
 nohup sh -c 'sleep 0.2; systemctl reboot' >/dev/null 2>&1 &
 echo rebooting; exit 1

@@ -179,12 +179,13 @@ class _Pod:
         deadline = self.ctx.deadline(seconds, f"{name} on {self.node.name}")
         code = ""
         for _ in deadline.ticks(LOOK_EVERY):
-            if code := self._exec(f"cat {where}.code 2>/dev/null", ASK_SECONDS).strip():
+            if code := self._exec(f"[ ! -e {where}.code ] || cat {where}.code", ASK_SECONDS).strip():
                 break
         if not code:
             if self.ctx.stop.is_set():
                 raise GpuctlError(f"{name} on {self.node.name}: interrupted")
-            self._exec(f"kill -9 -$(cat {where}.group)", ASK_SECONDS)
+            # it may just have ended by itself
+            self._exec(f"kill -9 -$(cat {where}.group) 2>/dev/null || true", ASK_SECONDS)
             deadline.check(where=f"node {self.node.name}")
         said = self._exec(f"cat {where}", ASK_SECONDS)
         if code == "127":

@@ -1,0 +1,246 @@
+"""The manage phase on the lab: ingress, storage, certificates, Rancher; what it refuses and repairs. In order."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import SMALL, Lab, _lab
+
+SERVER = 9011
+NFS = "  nfs: {server: 10.0.0.5, path: /export}\n"
+RANCHER = "management:\n  rancher: {hostname: rancher.example, replicas: 1}\n"
+MANAGED = (
+    SMALL.replace("api_vip: 10.0.0.100}", "api_vip: 10.0.0.100, ingress_vip: 10.0.0.101}")
+    .replace("{version: v1.34.4+k3s1}", "{version: v1.34.4+k3s1, ingress: nginx}")
+    .replace("storage: {scratch: {class: fast-scratch}}\n", f"storage:\n  scratch: {{class: fast-scratch}}\n{NFS}")
+    + RANCHER
+)
+CHECKS = ("CLU-13", "CLU-14", "CLU-15", "CLU-16", "MGT-01", "MGT-02", "SEC-03")
+# everything that the phase makes, with its version
+OBJECTS = (
+    "get deployments,daemonsets,services,configmaps,secrets,roles,rolebindings,ingresses,certificates,namespaces,"
+    "serviceaccounts,clusterissuers,storageclasses,csidrivers,settings.management.cattle.io,users.management.cattle.io,"
+    "tokens.management.cattle.io -A "
+    "-o custom-columns=:.kind,:.metadata.namespace,:.metadata.name,:.metadata.resourceVersion --no-headers"
+)
+CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: thesis, namespace: default}
+spec:
+  storageClassName: nfs-client
+  accessModes: [ReadWriteMany]
+  resources: {requests: {storage: 1Mi}}
+"""
+# somebody puts the first password back
+PUT_BACK = """
+import sys
+from pathlib import Path
+from gpuctl.systems.https import Https
+from gpuctl.systems.rancher import Rancher
+ca, secrets = Path(sys.argv[1]), Path(sys.argv[2])
+first, current = ((secrets / f"rancher-{name}-password").read_text().strip() for name in ("bootstrap", "admin"))
+api = Rancher(Https("10.0.0.101", "rancher.example", ca.read_text()))
+token = api.login(current)
+api.change_password(token, current, first)
+api.logout(token)
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    yield from _lab("tmanage", MANAGED, tmp_path_factory.mktemp("manage"))
+
+
+def kubectl(lab: Lab, arguments: str) -> str:
+    return lab.inside(SERVER, f"k3s kubectl {arguments}")
+
+
+def planned(lab: Lab) -> list[str]:
+    """What the phase would do: ``action target``."""
+    plans = json.loads(lab.gpuctl("plan", "-o", "json").stdout)["plans"]
+    (plan,) = (plan for plan in plans if plan["phase"] == "manage")
+    assert not plan["unknown"]
+    return [f"{change['action']} {change['target']}" for change in plan["changes"]]
+
+
+def refusal(lab: Lab) -> str:
+    done = lab.gpuctl("manage", "--yes", code=2)
+    return done.stdout + done.stderr
+
+
+def outcomes(lab: Lab, *only: str, code: int) -> dict[str, dict[str, Any]]:
+    words = [word for name in only for word in ("--only", name)]
+    done = lab.gpuctl("verify", "-o", "json", *words, code=code)
+    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def test_the_plan_changes_nothing_and_names_everything(lab: Lab) -> None:
+    lab.gpuctl("provision", "--yes")
+    lab.gpuctl("bootstrap", "--yes")
+    before = kubectl(lab, "get namespaces,storageclasses,secrets -A -o name")
+    assert planned(lab) == [
+        "create helm/nginx-ingress",
+        "update ingress/10.0.0.101",
+        "create helm/local-storage",
+        "create helm/csi-driver-nfs",
+        "create helm/storage-classes",
+        "create helm/cert-manager",
+        "create helm/issuers",
+        "create secret/bootstrap-secret",
+        "create secret/tls-ca",
+        "create helm/rancher",
+        "create rancher/rancher.example",
+    ]
+    assert kubectl(lab, "get namespaces,storageclasses,secrets -A -o name") == before
+
+
+def test_whenever_it_is_killed_the_same_command_continues(lab: Lab) -> None:
+    for moment in ("helm/cert-manager  cert-manager", "rancher/rancher.example  password rotated"):
+        assert lab.interrupted("manage", "--yes", at=moment, number=signal.SIGKILL) == -signal.SIGKILL
+    assert "create helm/local-storage" not in planned(lab)
+    done = lab.gpuctl("manage", "--yes")
+    assert "server-url https://rancher.example" in done.stdout
+    assert planned(lab) == []
+
+
+def test_a_second_run_mutates_nothing(lab: Lab) -> None:
+    before = kubectl(lab, OBJECTS)
+    assert "Setting" in before
+    lab.gpuctl("manage", "--yes")
+    assert kubectl(lab, OBJECTS) == before
+
+
+def test_what_it_made_is_proven(lab: Lab) -> None:
+    found = outcomes(lab, *CHECKS, code=0)
+    assert {id: check["outcome"] for id, check in found.items()} == dict.fromkeys(CHECKS, "pass")
+    assert found["CLU-14"]["measured"] == "fast-scratch, local-disk, nfs-client; default nfs-client"
+    left = kubectl(lab, "get pv,namespaces -o name")
+    assert "persistentvolume/" not in left
+    assert "gpuctl-verify" not in left
+
+
+def test_no_password_is_shown_and_both_are_private(lab: Lab) -> None:
+    secrets = [lab.workspace / "secrets" / f"rancher-{name}-password" for name in ("bootstrap", "admin")]
+    first, current = (path.read_text(encoding="utf-8").strip() for path in secrets)
+    assert first != current
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
+    written = [path for path in lab.workspace.rglob("*") if path.is_file() and path not in secrets]
+    for path in written:
+        text = path.read_bytes()
+        assert first.encode() not in text, path
+        assert current.encode() not in text, path
+
+
+@pytest.mark.parametrize(
+    ("damage", "check", "says", "repair"),
+    [
+        ("delete storageclass fast-scratch", "CLU-14", "fast-scratch: missing", "update helm/storage-classes"),
+        (
+            "-n nginx-ingress patch service nginx-ingress-controller --type=json"
+            """ -p '[{"op": "remove", "path": "/spec/externalIPs"}]'""",
+            "CLU-13",
+            "cp1: the ingress 10.0.0.101: 0 of 5",
+            "update helm/nginx-ingress",
+        ),
+        (
+            "-n cattle-system scale deployment rancher --replicas=0",
+            "MGT-02",
+            "Rancher: 0 of 1 replicas are ready",
+            "update helm/rancher",
+        ),
+    ],
+)
+def test_damage_is_named_by_its_check_and_repaired(lab: Lab, damage: str, check: str, says: str, repair: str) -> None:
+    kubectl(lab, damage)
+    assert says in outcomes(lab, check, code=6)[check]["reason"]
+    assert repair in planned(lab)
+    lab.gpuctl("manage", "--yes")
+    assert planned(lab) == []
+    assert outcomes(lab, check, code=0)[check]["outcome"] == "pass"
+
+
+def test_a_class_that_nobody_asked_for_is_named(lab: Lab) -> None:
+    copied = "sed 's/name: local-disk/name: local-path/' | k3s kubectl apply -f -"
+    kubectl(lab, f"get storageclass local-disk -o yaml | {copied}")
+    assert "local-path: not of the spec" in outcomes(lab, "CLU-14", code=6)["CLU-14"]["reason"]
+    kubectl(lab, "delete storageclass local-path")
+
+
+def test_volumes_of_a_silent_server_are_named(lab: Lab) -> None:
+    lab.call("nfs", gone=True)
+    found = outcomes(lab, "CLU-15", "CLU-16", code=6)
+    lab.call("nfs", gone=False)
+    assert "nfs-client: " in found["CLU-15"]["reason"]
+    assert "fast-scratch, local-disk" in found["CLU-15"]["measured"]
+    assert found["CLU-16"]["outcome"] == "fail"
+
+
+def test_what_volumes_hang_on_stays(lab: Lab) -> None:
+    kubectl(lab, f"apply -f - <<'EOF'{CLAIM}EOF")
+    kubectl(lab, "wait --for=jsonpath={.status.phase}=Bound pvc/thesis --timeout=30s")
+    before = kubectl(lab, "get pvc,pv,storageclass -A -o name")
+    lab.edit(NFS, "")
+    said = refusal(lab)
+    assert "refused: the storage class nfs-client would go, but 1 volume hangs on it" in said
+    assert "default/thesis" in said
+    lab.edit("storage:\n", f"storage:\n{NFS.replace('/export}', '/export, reclaim: Retain}')}")
+    assert "nfs-client would become another one (reclaimPolicy Delete -> Retain)" in refusal(lab)
+    lab.edit(", reclaim: Retain}", ", provisioner: subdir}")
+    assert "would become another one" in refusal(lab)
+    assert kubectl(lab, "get pvc,pv,storageclass -A -o name") == before
+    lab.edit(", provisioner: subdir}", "}")
+    kubectl(lab, "delete pvc thesis")
+    assert planned(lab) == []
+
+
+def test_a_class_without_volumes_may_change(lab: Lab) -> None:
+    lab.edit("path: /export}", "path: /export, reclaim: Retain}")
+    lab.gpuctl("manage", "--yes")
+    assert kubectl(lab, "get storageclass nfs-client -o 'jsonpath={.reclaimPolicy}'") == "Retain"
+    assert planned(lab) == []
+    # what verify makes of such a class goes all the same
+    assert outcomes(lab, "CLU-16", code=0)["CLU-16"]["outcome"] == "pass"
+    assert kubectl(lab, "get pv -o name") == ""
+
+
+def test_a_first_password_that_works_again_is_named_and_rotated(lab: Lab) -> None:
+    authority = lab.folder / "ca.pem"
+    path = "-n cert-manager get secret gpuctl-ca -o 'jsonpath={.data.tls\\.crt}'"
+    authority.write_bytes(base64.b64decode(kubectl(lab, path)))
+    command = [sys.executable, "-c", PUT_BACK, str(authority), str(lab.workspace / "secrets")]
+    subprocess.run(["nsenter", f"--net=/run/netns/{lab.instance.lan}", *command], check=True, timeout=60)
+    found = outcomes(lab, "SEC-03", code=6)["SEC-03"]
+    assert found["reason"].startswith("admin still logs in with the bootstrap password")
+    assert planned(lab) == ["update rancher/rancher.example"]
+    lab.gpuctl("manage", "--yes")
+    assert outcomes(lab, "SEC-03", code=0)["SEC-03"]["outcome"] == "pass"
+    # no session is left behind
+    assert kubectl(lab, "get tokens.management.cattle.io -o name") == ""
+
+
+def test_rancher_and_what_only_it_needed_go(lab: Lab) -> None:
+    lab.edit(RANCHER, "")
+    # as Rancher leaves them on every namespace
+    finalizers = '{"metadata":{"finalizers":["controller.cattle.io/namespace-auth"]}}'
+    kubectl(lab, f"patch namespace default --type=merge -p '{finalizers}'")
+    assert planned(lab) == [
+        "remove helm/rancher",
+        "remove rancher/finalizers",
+        "remove helm/issuers",
+        "remove helm/cert-manager",
+    ]
+    lab.gpuctl("manage", "--yes")
+    assert planned(lab) == []
+    assert kubectl(lab, "get namespace default -o 'jsonpath={.metadata.finalizers}'") == ""
+    assert "gpuctl-ca" in kubectl(lab, "-n cert-manager get secrets -o name")
+    assert outcomes(lab, "management", code=0)["MGT-01"]["outcome"] == "skipped"
