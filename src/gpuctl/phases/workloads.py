@@ -135,10 +135,12 @@ class Watch:
         )
 
     def expired(self, deadline: Deadline, waiting_for: Iterable[str]) -> GpuctlError:
-        """Out of time: what is missing, and the first pod in trouble with its events."""
+        """Out of time: what is missing, and the first pods and claims in trouble with their events."""
         pods = self._ctx.kubernetes.list(f"/api/v1/namespaces/{self._namespace}/pods", **self._query)
         unready_pods = [pod for pod in pods if not _is_ready(pod)]
         names = [str(pod["metadata"]["name"]) for pod in unready_pods[:3]]
+        claims = self._ctx.kubernetes.list(f"/api/v1/namespaces/{self._namespace}/persistentvolumeclaims")
+        names += [str(claim["metadata"]["name"]) for claim in claims if claim["status"].get("phase") == "Pending"][:3]
         said = [f"{name}: {line}" for name in names for line in events(self._ctx, self._namespace, name)]
         return GpuctlError(
             f"{deadline.what}: not done within {deadline.seconds:.0f} s",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network, collapse_addresses
 from typing import Any
 
@@ -76,8 +77,15 @@ def _namespace(hub: JupyterHub) -> dict[str, str]:
 
 
 def blocked(spec: Resolved) -> Iterator[IPv4Network]:
-    """Where notebooks never reach: private networks, the LAN with the API servers, pods, Services, cloud metadata."""
-    own = (spec.network.cidr, spec.kubernetes.pod_cidr, spec.kubernetes.service_cidr)
+    """Where notebooks never reach: private networks, cloud metadata, and the site's own where its addresses are public.
+
+    These are the LAN with the API servers, pods, Services, NFS and the Proxmox server, as far as given by address.
+    """
+    own = [spec.network.cidr, spec.kubernetes.pod_cidr, spec.kubernetes.service_cidr]
+    addresses = [spec.endpoint_name, *([str(spec.storage.nfs.server)] if spec.storage.nfs else [])]
+    for address in addresses:
+        with suppress(ValueError):
+            own.append(IPv4Network(address))
     return collapse_addresses([*map(IPv4Network, PRIVATE), *own])
 
 

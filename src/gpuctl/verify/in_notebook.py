@@ -71,21 +71,19 @@ def _by_hand() -> tuple[str, int, bool]:
     return "", 0, one == other
 
 
-def write_speed(folder: str, mebibytes: int = 128, rounds: int = 3) -> None:
-    """Bytes per second of the fastest of some rounds that end on the disk."""
-    path, block, best = os.path.join(folder, f".gpuctl-speed-{os.getpid()}"), os.urandom(1 << 20), 0.0
+def write_speed(folder: str, mebibytes: int = 128) -> None:
+    """Bytes per second, to the disk."""
+    path, block = os.path.join(folder, f".gpuctl-speed-{os.getpid()}"), os.urandom(1 << 20)
+    started = time.monotonic()
     try:
-        for _ in range(rounds):
-            started = time.monotonic()
-            with open(path, "wb", buffering=0) as stream:
-                for _ in range(mebibytes):
-                    stream.write(block)
-                os.fdatasync(stream.fileno())
-            best = max(best, mebibytes * len(block) / (time.monotonic() - started))
+        with open(path, "wb", buffering=0) as stream:
+            for _ in range(mebibytes):
+                stream.write(block)
+            os.fdatasync(stream.fileno())
+        print(json.dumps(mebibytes * len(block) / (time.monotonic() - started)))
     finally:
         if os.path.exists(path):
             os.remove(path)
-    print(json.dumps(best))
 
 
 def reached(targets: list[tuple[str, str, int]], seconds: float = 3.0) -> None:
