@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuctl.context import Consent, Context
-from gpuctl.phases.base import Phase, Plan
+from gpuctl.phases.base import Change, Phase, Plan
 from gpuctl.report import events as observers
 from gpuctl.report import plan as plan_report
 from gpuctl.run import children, signals
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gpuctl.verify.base import Result
     from gpuctl.verify.run import Choice, Report
 
-# what an earlier phase does that makes the observation of a later one worthless
-NEW_MACHINE = ("create", "replace")
 SETTLE_SECONDS = 600.0
 
 
@@ -160,7 +158,7 @@ def plan(ctx: Context, phases: Sequence[Phase]) -> list[Plan]:
             continue
         made = phase.plan(ctx)
         if not made.unknown and (
-            earlier := [p.phase for p in plans if any(c.action in NEW_MACHINE for c in p.changes)]
+            earlier := [p.phase for p in plans if any(_new_machine(change) for change in p.changes)]
         ):
             made = replace(
                 made, changes=(), notes=(), unknown=f"after {', '.join(earlier)}: some hosts will be new machines"
@@ -168,6 +166,11 @@ def plan(ctx: Context, phases: Sequence[Phase]) -> list[Plan]:
         plans.append(made)
         _stop_if_asked(ctx)
     return plans
+
+
+def _new_machine(change: Change) -> bool:
+    """Whether what a later phase observes now says nothing about what it will find."""
+    return change.action in ("create", "replace") and change.target.startswith(("vm/", "host/"))
 
 
 def apply(ctx: Context, phases: Sequence[Phase], agree: Callable[[Sequence[Plan], bool], None]) -> int:
