@@ -37,9 +37,17 @@ spec:
 """
 
 
+SPEC = (
+    SMALL.replace("api_vip: 10.0.0.100}", "api_vip: 10.0.0.100, ingress_vip: 10.0.0.101}").replace(
+        "v1.34.4+k3s1}", "v1.34.4+k3s1, ingress: nginx}"
+    )
+    + GITOPS
+)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    yield from _lab("tgitops", SMALL + GITOPS, tmp_path_factory.mktemp("gitops"))
+    yield from _lab("tgitops", SPEC, tmp_path_factory.mktemp("gitops"))
 
 
 def run(lab: Lab, *command: str, code: int | None = 0, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
