@@ -20,7 +20,9 @@ from gpuctl.verify.facts import Probe
 INTRUDER = "gpuctl-intruder"
 # "cards <number>" comes last and only when both have been looked at: silence is not zero. An nvidia-smi that the
 # runtime put there may lack its libraries, which hides no device node
+# the runtime puts nvidia-smi into /usr/bin, which the image's own PATH need not name
 LOOK = """
+PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 nodes=0; listed=0
 for node in /dev/nvidia[0-9]*; do [ ! -e "$node" ] || nodes=$((nodes+1)); done
 if command -v nvidia-smi >/dev/null; then
