@@ -213,6 +213,7 @@ def test_a_class_without_volumes_may_change(lab: Lab) -> None:
     assert kubectl(lab, "get pv -o name") == ""
 
 
+@pytest.mark.unproven
 def test_a_first_password_that_works_again_is_named_and_rotated(lab: Lab) -> None:
     authority = lab.folder / "ca.pem"
     path = "-n cert-manager get secret gpuctl-ca -o 'jsonpath={.data.tls\\.crt}'"
@@ -228,6 +229,7 @@ def test_a_first_password_that_works_again_is_named_and_rotated(lab: Lab) -> Non
     assert kubectl(lab, "get tokens.management.cattle.io -o name") == ""
 
 
+@pytest.mark.unproven
 def test_rancher_and_what_only_it_needed_go(lab: Lab) -> None:
     lab.edit(RANCHER, "")
     # as Rancher leaves them on every namespace
