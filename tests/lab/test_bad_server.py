@@ -73,3 +73,18 @@ def test_a_failing_start_task_is_named_and_the_same_command_goes_on(fresh: Lab) 
     assert "provision   = nothing to change" in plan.stdout
     fresh.gpuctl("destroy", "--confirm", "small")
     assert "There is nothing of small" in fresh.gpuctl("destroy", "--confirm", "small").stdout
+
+
+def test_a_lost_workspace_is_not_taken_for_an_empty_server(fresh: Lab) -> None:
+    fresh.gpuctl("provision", "--yes")
+    identity = fresh.workspace / "cluster-id"
+    kept = identity.read_text(encoding="utf-8")
+    identity.write_text("0" * 32 + "\n", encoding="utf-8")
+    before = fresh.mutations()
+    done = fresh.gpuctl("destroy", "--confirm", "small", code=1)
+    assert "carry another cluster id" in done.stderr
+    assert "VM 9021 (wk1)" in done.stderr
+    assert f"echo {kept.strip()} >" in done.stderr
+    assert fresh.mutations() == before
+    identity.write_text(kept, encoding="utf-8")
+    assert "proved" in fresh.gpuctl("destroy", "--confirm", "small").stdout

@@ -5,9 +5,10 @@ Terraform's state is kept until the proof has succeeded, and on any failure.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuctl.context import Context
 from gpuctl.phases import provision
@@ -18,19 +19,23 @@ from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.run.workspace import on_disk
 from gpuctl.spec.resolved import Resolved
 from gpuctl.systems import kubeconfig
-from gpuctl.systems.terraform import VM_TYPE
+from gpuctl.systems.proxmox import Vm
+from gpuctl.systems.terraform import IMAGE_TYPE, VM_TYPE
 
 REMOVE_SECONDS = 1800.0
+# "local-lvm:vm-9011-disk-0,size=32G", "local:9011/vm-9011-disk-0.qcow2"; what is mounted only (an ISO) is not the VM's
+DISK = re.compile(r"([^:,]+):(?:[^,]*/)?vm-\d+-")
 
 
 @dataclass(frozen=True)
 class Leavings:
-    """What is there of the cluster. ``disks``: (volume id, bytes)."""
+    """What is there of the cluster. ``disks``: (volume id, bytes); ``stores``: where its VMs have disks."""
 
     vms: tuple[tuple[int, str], ...]
     disks: tuple[tuple[str, int], ...]
     mappings: tuple[str, ...]
     images: tuple[str, ...]
+    stores: frozenset[str] = frozenset()
 
     @property
     def empty(self) -> bool:
@@ -50,27 +55,88 @@ def plan(ctx: Context) -> Leavings:
     # what the token may not see would be taken for gone
     preflight.reach(ctx)
     preflight.require_privileges(ctx)
+    _refuse_another_id(ctx)
+    _refuse_elsewhere(ctx)
     return leavings(ctx)
 
 
-def leavings(ctx: Context) -> Leavings:
-    """What on the server carries our mark or belongs to what does."""
+def leavings(ctx: Context, earlier: Leavings | None = None) -> Leavings:
+    """What on the server carries our mark or belongs to what does, or to what did in ``earlier``."""
     ours = mark(ctx.spec, ctx.workspace.cluster_id)
-    settings = ctx.spec.site.proxmox
+    storage = ctx.spec.site.proxmox.storage
+    stores = {storage.os, storage.scratch, storage.images}
+    ids, images = set(), set()
+    if earlier:
+        stores |= earlier.stores
+        ids, images = {vmid for vmid, _ in earlier.vms}, set(earlier.images)
     vms = []
-    for vm in ctx.proxmox.vms():
-        if vm.node == settings.node and ours in ctx.proxmox.config(vm.vmid, vm.node).get("description", ""):
+    for vm, config in _described(ctx):
+        if ours in config.get("description", ""):
             vms.append((vm.vmid, vm.name))
-    ids = {vmid for vmid, _ in vms}
-    disks, images = [], []
-    for store in sorted({settings.storage.os, settings.storage.scratch, settings.storage.images}):
+            # the spec may name other storages by now
+            stores |= {found[1] for value in config.values() if (found := DISK.match(value))}
+        else:
+            ids.discard(vm.vmid)
+    ids |= {vmid for vmid, _ in vms}
+    stores |= {volume.split(":")[0] for volume in images}
+    disks, left = [], []
+    for store in sorted(stores):
         for volume in ctx.proxmox.volumes(store):
             if volume.vmid in ids:
                 disks.append((volume.volid, volume.size))
-            elif volume.volid.endswith(f"/{image_file(ctx.spec)}"):
-                images.append(volume.volid)
+            elif volume.volid in images or volume.volid.endswith(f"/{image_file(ctx.spec)}"):
+                left.append(volume.volid)
     mappings = [name for name, m in ctx.proxmox.mappings().items() if m.comment == ours]
-    return Leavings(tuple(sorted(vms)), tuple(disks), tuple(sorted(mappings)), tuple(images))
+    return Leavings(tuple(sorted(vms)), tuple(disks), tuple(sorted(mappings)), tuple(left), frozenset(stores))
+
+
+def _described(ctx: Context) -> list[tuple[Vm, dict[str, str]]]:
+    """The VMs of every node with their configuration. A node that is down does not give it: there the tags tell."""
+    found: list[tuple[Vm, dict[str, str]]] = []
+    for vm in ctx.proxmox.vms():
+        if vm.status != "unknown":
+            found.append((vm, ctx.proxmox.config(vm.vmid, vm.node)))
+        elif {"gpuctl", ctx.spec.name} <= set(vm.tags):
+            raise GpuctlError(
+                f"VM {vm.vmid} ({vm.name}) may be of {ctx.spec.name} and cannot be looked at; nothing was removed",
+                where=f"{ctx.spec.endpoint_name}, node {vm.node}",
+                cause=f"the node {vm.node} does not answer, and the VM's tags are {', '.join(vm.tags)}",
+                next="bring the node back, then run gpuctl destroy again",
+            )
+    return found
+
+
+def _refuse_another_id(ctx: Context) -> None:
+    """What has the cluster's name and another id is the same cluster with its workspace lost, or a namesake."""
+    own, kind = ctx.workspace.cluster_id, re.compile(rf"gpuctl:{re.escape(ctx.spec.name)}:(\w+)")
+    marks = [(f"VM {vm.vmid} ({vm.name})", config.get("description", "")) for vm, config in _described(ctx)]
+    marks += [(f"mapping {name}", m.comment) for name, m in sorted(ctx.proxmox.mappings().items())]
+    others = [(what, found[1]) for what, text in marks if (found := kind.search(text)) and found[1] != own]
+    if others:
+        root = ctx.workspace.root
+        raise GpuctlError(
+            f"{len(others)} objects of {ctx.spec.name} carry another cluster id than this workspace; "
+            "nothing was removed",
+            where=f"{ctx.spec.endpoint_name}; {root}",
+            cause="\n".join(f"{what}: id {other}, ours is {own}" for what, other in others),
+            next="run destroy where the cluster was made, or put its workspace back\n"
+            f"if that is lost and the cluster is yours: echo {others[0][1]} > "
+            f"{shlex.quote(str(root / 'cluster-id'))}, then run gpuctl destroy again",
+        )
+
+
+def _refuse_elsewhere(ctx: Context) -> None:
+    """A VM of ours that was migrated: Terraform looks for it on our node and would take it for gone."""
+    ours, node = mark(ctx.spec, ctx.workspace.cluster_id), ctx.spec.site.proxmox.node
+    moved = [vm for vm, config in _described(ctx) if vm.node != node and ours in config.get("description", "")]
+    if moved:
+        raise GpuctlError(
+            f"{len(moved)} VMs of {ctx.spec.name} are not on the node {node}; nothing was removed",
+            where=ctx.spec.endpoint_name,
+            cause="\n".join(f"VM {vm.vmid} ({vm.name}) is on {vm.node}" for vm in moved),
+            next="\n".join(f"on {vm.node}: qm migrate {vm.vmid} {node}" for vm in moved)
+            + "\nthen run gpuctl destroy again",
+        )
 
 
 def describe(planned: Leavings, spec: Resolved) -> str:
@@ -95,10 +161,10 @@ def apply(ctx: Context, planned: Leavings) -> str:
     """Remove it and prove it; the proof in one line. GpuctlError names what is left."""
     if not planned.empty:
         if ctx.terraform.has_state:
-            _by_terraform(ctx)
+            planned = replace(planned, images=(*planned.images, *_by_terraform(ctx)))
         # what the state does not know: made by a run that was killed before Terraform could write it down
-        _by_hand(ctx, leavings(ctx))
-    left = leavings(ctx)
+        _by_hand(ctx, leavings(ctx, planned))
+    left = leavings(ctx, planned)
     if not left.empty:
         raise GpuctlError(
             f"something of {ctx.spec.name} is left on {ctx.spec.endpoint_name}",
@@ -109,10 +175,12 @@ def apply(ctx: Context, planned: Leavings) -> str:
     return f"proved: no VM, disk, mapping or image of {ctx.spec.name} is left on {ctx.spec.endpoint_name}"
 
 
-def _by_terraform(ctx: Context) -> None:
+def _by_terraform(ctx: Context) -> list[str]:
+    """Remove what the state knows; the images it knew, which may be of an earlier spec."""
     provision.prepare(ctx, for_removal=True)
     ours = mark(ctx.spec, ctx.workspace.cluster_id)
-    for resource in ctx.terraform.state():
+    state = ctx.terraform.state()
+    for resource in state:
         if resource.type == VM_TYPE:
             _refuse_foreign(ctx, int(resource.values.get("vm_id") or 0), ours)
     saved, changes = ctx.terraform.plan(destroy=True)
@@ -120,6 +188,7 @@ def _by_terraform(ctx: Context) -> None:
         ctx.terraform.apply(
             saved, parallelism=ctx.spec.site.proxmox.parallelism, on_event=provision.progress(ctx, len(changes))
         )
+    return [str(resource.values["id"]) for resource in state if resource.type == IMAGE_TYPE]
 
 
 def _refuse_foreign(ctx: Context, vmid: int, ours: str) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # what was applied last, for the plain tool in the same folder; a run's own are given by -var-file and go before it
 VARIABLES = "gpuctl.auto.tfvars.json"
 OWN = "run-{pid}-"
-VM_TYPE = "proxmox_virtual_environment_vm"
+VM_TYPE, IMAGE_TYPE = "proxmox_virtual_environment_vm", "proxmox_download_file"
 PLAN_SECONDS, APPLY_SECONDS = 600.0, 7200.0
 # after the one interrupt Terraform finishes what it is creating, which may be a VM with a large image
 GRACE_SECONDS = 1800.0
