@@ -98,10 +98,10 @@ def test_a_runtime_that_hands_out_cards_by_environment_is_found(small: Lab) -> N
     assert outcomes(small, "GPU-07", code=0)["GPU-07"]["outcome"] == "pass"
 
 
-# the kubelet runs half a second of every three and a half
+# the kubelet runs half a second of every eight and a half
 PAUSED = """
 p=$(pgrep -f "[k]3s kubelet")
-systemd-run --quiet --unit slow sh -c "while :; do kill -STOP $p; sleep 3; kill -CONT $p; sleep 0.5; done" """
+systemd-run --quiet --unit slow sh -c "while :; do kill -STOP $p; sleep 8; kill -CONT $p; sleep 0.5; done" """
 RESUMED = 'systemctl stop slow; kill -CONT $(pgrep -f "[k]3s kubelet")'
 
 

@@ -1,7 +1,8 @@
 """A new pod is Ready soon when its image is on the node.
 
-kube-burner's limit is for the p99 of many pods. Of the few that are started here a single hiccup would be the p99: a
-node is slow when all its pods were, the cluster when most were.
+The limit is Kubernetes' own objective for pod startup, which is for the p99 of many pods (kube-burner's 2 s is for an
+idle cluster). Of the few that are started here a single hiccup would be the p99: a node is slow when all its pods were,
+the cluster when most were.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from gpuctl.spec.resolved import Resolved
 from gpuctl.verify.base import Check, Measurement, over_some
 from gpuctl.verify.facts import Facts
 
-SECONDS = 2.0
+SECONDS = 5.0
 LIMIT = f"<= {SECONDS:.0f} s for one pod of each node and for most of all, image on the node"
 
 
@@ -37,4 +38,4 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     )
 
 
-CHECK = Check("CLU-17", "cluster", "a new pod is Ready soon", ("starts",), judge, "kube-burner")
+CHECK = Check("CLU-17", "cluster", "a new pod is Ready soon", ("starts",), judge, "Kubernetes SLO")
