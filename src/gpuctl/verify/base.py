@@ -17,7 +17,7 @@ Need = Literal[
     "terraform",
     "hosts",
     "kubernetes",
-    "probes",
+    "intruders",
     "gpus",
     "paths",
     "starts",
@@ -31,7 +31,7 @@ Need = Literal[
     "management",
 ]
 # sources that start pods: --quick does without them
-SLOW: frozenset[Need] = frozenset(("probes", "paths", "starts", "stress", "notebooks", "volumes"))
+SLOW: frozenset[Need] = frozenset(("intruders", "paths", "starts", "stress", "notebooks", "volumes"))
 GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 

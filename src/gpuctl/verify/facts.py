@@ -104,20 +104,6 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A probe pod. ``loss``: lost pings in percent by node of the peer; ``resolved`` of ``asked`` DNS lookups.
-
-    ``cards``: GPUs that a pod beside it sees, which asked for all by environment and for none by resource; or why not
-    known.
-    """
-
-    loss: Mapping[str, int]
-    resolved: int
-    asked: int
-    cards: int | GpuctlError
-
-
-@dataclass(frozen=True)
 class Gpus:
     """The GPUs as every layer has them. Hosts, offers and exporters by node name.
 
@@ -145,15 +131,19 @@ class Interface:
 class Path:
     """From a pod on one node to pods on others, by their node. ``mtu`` of the pod's own interface, in bytes.
 
-    ``passed``: the largest packet that arrived unfragmented; ``pods``, ``hosts``: TCP between the pods, and between the
-    hosts themselves, in bit/s (to one peer only).
+    ``resolved`` of ``asked`` DNS lookups; ``lost``: small packets, in percent; ``passed``: the largest packet that
+    arrived unfragmented; ``pods``, ``hosts``: TCP between the pods, and between the hosts themselves, in bit/s (to one
+    peer only).
     """
 
     mtu: int
     interface: Interface
+    resolved: int
+    asked: int
+    lost: Mapping[str, int]
     passed: Mapping[str, int]
-    pods: Mapping[str, float | GpuctlError]
-    hosts: Mapping[str, float | GpuctlError]
+    pods: Mapping[str, float | GpuctlError] = field(default_factory=dict)
+    hosts: Mapping[str, float | GpuctlError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -252,7 +242,7 @@ class Management:
 
 @dataclass(frozen=True)
 class Facts:
-    """``now``: seconds since the epoch. Hosts, probes, paths, starts and services by node name, notebooks by
+    """``now``: seconds since the epoch. Hosts, intruders, paths, starts and services by node name, notebooks by
     profile, volumes by class.
 
     ``modes`` of the workspace's private files; ``starts``: seconds until each of some new pods was Ready; ``services``:
@@ -265,7 +255,7 @@ class Facts:
     terraform: tuple[str, ...] | GpuctlError | None = None
     hosts: Mapping[str, Host | GpuctlError] | GpuctlError | None = None
     kubernetes: Cluster | GpuctlError | None = None
-    probes: Mapping[str, Probe | GpuctlError] | GpuctlError | None = None
+    intruders: Mapping[str, int | GpuctlError] | GpuctlError | None = None
     gpus: Gpus | GpuctlError | None = None
     paths: Mapping[str, Path | GpuctlError] | GpuctlError | None = None
     starts: Mapping[str, tuple[float, ...] | GpuctlError] | GpuctlError | None = None
@@ -334,9 +324,9 @@ class Facts:
         return {name: host for name, host in self.hosts.items() if isinstance(host, GpuctlError)}
 
     @property
-    def probed(self) -> Mapping[str, Probe | GpuctlError]:
-        assert self.probes is not None and not isinstance(self.probes, GpuctlError)
-        return self.probes
+    def intruded(self) -> Mapping[str, int | GpuctlError]:
+        assert self.intruders is not None and not isinstance(self.intruders, GpuctlError)
+        return self.intruders
 
     @property
     def ways(self) -> Mapping[str, Path | GpuctlError]:

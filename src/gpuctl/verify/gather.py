@@ -9,7 +9,7 @@ import json
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
@@ -23,7 +23,7 @@ from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
-from gpuctl.verify import applications, gitops, management, network, paths, probes, starts, storage
+from gpuctl.verify import applications, gitops, intruders, management, network, paths, probes, starts, storage
 from gpuctl.verify.base import Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 from gpuctl.verify.stress import gather as stress
@@ -39,6 +39,10 @@ EXPORTER, EXPORTER_PORT = "nvidia-dcgm-exporter", 9400
 DEPRECATED = re.compile(r"^apiserver_requested_deprecated_apis\{([^}]*)\} 1$", re.MULTILINE)
 METRIC = re.compile(r'^(DCGM_\w+)\{[^}]*UUID="([^"]+)"[^}]*\}\s+(\S+)', re.MULTILINE)
 
+# measured before all else, which would be a load on them
+ALONE: tuple[Need, ...] = ("hosts", "kubernetes")
+IN_PODS: frozenset[str] = frozenset(("intruders", "volumes", "starts", "paths"))
+
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 T = TypeVar("T")
@@ -52,10 +56,8 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         "terraform": provision.drift,
         "hosts": _hosts,
         "kubernetes": _cluster,
-        "probes": probes.observe,
         "gpus": _gpus,
         "hub": applications.hub,
-        "notebooks": applications.notebooks,
         "gitops": gitops.observe,
         "services": network.observe,
         "storage": storage.observe,
@@ -77,41 +79,54 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
             except GpuctlError as error:
                 failed[need] = error
     found: dict[str, Any] = dict(failed)
-    if "kubernetes" in wanted:
-        # before the rest, whose load would be measured with it
-        found["kubernetes"] = _or_error(sources.pop("kubernetes"), ctx)
-    with ThreadPoolExecutor(max_workers=len(sources)) as pool:
-        running = {
-            need: pool.submit(_or_error, source, ctx)
-            for need, source in sources.items()
-            if need in wanted and need not in failed
-        }
-        found.update((need, future.result()) for need, future in running.items())
-    found.update(_alone(ctx, wanted))
+    for need in ALONE:
+        if need in wanted and need not in failed:
+            found[need] = _or_error(sources[need], ctx)
+    together: dict[Need, Callable[[Context], Any]] = {
+        need: partial(_or_error, source)
+        for need, source in sources.items()
+        if need in wanted and need not in failed and need not in ALONE
+    }
+    if in_pods := wanted & IN_PODS - failed.keys():
+        found.update(_in_pods(ctx, in_pods, together))
+    else:
+        found.update(_at_once(ctx, together))
+    # users' own work last: it loads what the rest looks at
+    if "notebooks" in wanted and "notebooks" not in failed:
+        found["notebooks"] = _or_error(applications.notebooks, ctx)
     if "stress" in wanted:
         found["stress"] = _or_error(stress.observe, ctx)
     return Facts(now=time.time(), modes=_private_modes(ctx), **found)
 
 
-def _alone(ctx: Context, wanted: set[Need]) -> dict[str, Any]:
-    """What is measured in pods one after the other, after all else: each would be a load on the others."""
-    sources: dict[Need, Callable[..., Any]] = {
-        "starts": starts.observe,
-        "paths": paths.observe,
-        "volumes": storage.volumes,
-    }
-    chosen = {need: source for need, source in sources.items() if need in wanted}
-    if not chosen:
-        return {}
+def _at_once(ctx: Context, sources: Mapping[Need, Callable[[Context], Any]]) -> dict[str, Any]:
+    with ThreadPoolExecutor(max_workers=max(1, len(sources))) as pool:
+        running = {need: pool.submit(source, ctx) for need, source in sources.items()}
+        return {need: future.result() for need, future in running.items()}
+
+
+def _in_pods(ctx: Context, wanted: Set[str], others: Mapping[Need, Callable[[Context], Any]]) -> dict[str, Any]:
+    """What pods of our own show. They start while the others look; what takes time in them is measured after that."""
+    found: dict[str, Any] = {}
     try:
         with probes.own_namespace(ctx) as namespace:
-            running = probes.start(ctx, namespace)
-            return {
-                need: _or_error(partial(source, namespace=namespace, running=running), ctx)
-                for need, source in chosen.items()
-            }
+            probes.post(ctx, namespace)
+            if "intruders" in wanted:
+                intruders.post(ctx, namespace)
+            sources = dict(others)
+            if "volumes" in wanted:
+                sources["volumes"] = partial(_or_error, partial(storage.volumes, namespace=namespace))
+            found = _at_once(ctx, sources)
+            running = probes.running(ctx, namespace)
+            if "intruders" in wanted:
+                found["intruders"] = _or_error(partial(intruders.observe, namespace=namespace), ctx)
+            timed: dict[Need, Callable[..., Any]] = {"starts": starts.observe, "paths": paths.observe}
+            for need, source in timed.items():
+                if need in wanted:
+                    found[need] = _or_error(partial(source, namespace=namespace, running=running), ctx)
     except GpuctlError as error:
-        return dict.fromkeys(chosen, error)
+        found = {**dict.fromkeys(wanted, error), **(found or _at_once(ctx, others))}
+    return found
 
 
 def _or_error(source: Callable[[Context], T], ctx: Context) -> T | GpuctlError:

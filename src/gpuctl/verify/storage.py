@@ -30,9 +30,9 @@ def observe(ctx: Context) -> Storage:
     return Storage(tuple(ctx.kubernetes.list(CLASSES)))
 
 
-def volumes(ctx: Context, namespace: str, running: Mapping[str, str | GpuctlError]) -> dict[str, Volume | GpuctlError]:
-    """A volume of every class of the spec, by class. ``running``: the nodes that run pods, by their probes."""
-    able = {name for name, pod in running.items() if isinstance(pod, str)}
+def volumes(ctx: Context, namespace: str) -> dict[str, Volume | GpuctlError]:
+    """A volume of every class of the spec, by class."""
+    able = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes() if probes.is_ready(node)}
 
     def one(wanted: Mapping[str, Any]) -> Volume | GpuctlError:
         try:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpuctl.context import Context
-from gpuctl.phases import workloads
+from gpuctl.phases import namespaces, workloads
 from gpuctl.phases.gpu.observe import PROOF, Host, Offer
 from gpuctl.render import gpu
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 
-LABEL = "gpuctl.io/proof"
 # the first pull of the image is what takes long
-PROVE_SECONDS, GONE_SECONDS, SCHEDULE_SECONDS = 900.0, 60.0, 30.0
+PROVE_SECONDS, SCHEDULE_SECONDS = 900.0, 30.0
 PASSED, FAILED = "gpuctl: proven", "gpuctl: not proven"
 UUID = re.compile(r"\(UUID: (GPU-[0-9a-f-]+)\)")
 
@@ -51,21 +49,13 @@ def run(
 ) -> None:
     """Prove what can be proven on these nodes and note it. GpuctlError names the cards on which CUDA failed."""
     nodes = list(nodes)
-    mark = ctx.workspace.cluster_id
-    for left in ctx.kubernetes.list("/api/v1/namespaces", labelSelector=f"{LABEL}={mark}"):
-        _remove(ctx, str(left["metadata"]["name"]))
-    namespace = f"gpuctl-proof-{secrets.token_hex(3)}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {LABEL: mark}}}
-    ctx.kubernetes.post("/api/v1/namespaces", body)
-    try:
+    with namespaces.temporary(ctx, "proof", phase) as namespace:
         for node in nodes:
             for resource, count in free(offers[node.name]).items():
                 for number in range(count):
                     pod = _pod(ctx, node, resource, f"{node.name}-{resource.rpartition('/')[2]}-{number}".lower())
                     ctx.kubernetes.post(f"/api/v1/namespaces/{namespace}/pods", pod)
         said = _results(ctx, phase, namespace)
-    finally:
-        _remove(ctx, namespace)
     failures = []
     for node in nodes:
         host, offer = hosts[node.name], offers[node.name]
@@ -139,15 +129,6 @@ def _log(ctx: Context, namespace: str, pod: Mapping[str, Any]) -> str:
 def _last(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and FAILED not in line]
     return lines[-1].strip() if lines else "it said nothing"
-
-
-def _remove(ctx: Context, namespace: str) -> None:
-    """Delete the namespace and wait until its pods have given the cards back, also when interrupted."""
-    ctx.kubernetes.delete(f"/api/v1/namespaces/{namespace}")
-    for _ in Deadline.after(GONE_SECONDS, "removing the proofs").ticks(0.5):
-        if not ctx.kubernetes.list("/api/v1/namespaces", fieldSelector=f"metadata.name={namespace}"):
-            return
-    ctx.say("warning", f"the namespace {namespace} is still terminating; its pods may hold cards", phase="gpu")
 
 
 def _pod(ctx: Context, node: Node, resource: str, name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gpuctl.render import gpu
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify.base import Check, Measurement, over_hosts, with_gpus
@@ -12,11 +11,8 @@ LIMIT = "0 cards in a pod that asked for none"
 
 
 def judge(spec: Resolved, facts: Facts) -> Measurement:
-    names = {node.name for node in gpu.gpu_nodes(spec)}
-    probes = {name: probe for name, probe in facts.probed.items() if name in names}
-    found = {name: probe if isinstance(probe, GpuctlError) else probe.cards for name, probe in probes.items()}
-    seen = {name: cards for name, cards in found.items() if not isinstance(cards, GpuctlError)}
-    silent = {name: cards for name, cards in found.items() if isinstance(cards, GpuctlError)}
+    seen = {name: cards for name, cards in facts.intruded.items() if not isinstance(cards, GpuctlError)}
+    silent = {name: cards for name, cards in facts.intruded.items() if isinstance(cards, GpuctlError)}
     problems = {name: f"a pod that asked for none sees {count} cards" for name, count in seen.items() if count}
     measured = f"{sum(seen.values())} cards in {len(seen)} pods"
     return over_hosts(
@@ -29,4 +25,4 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     )
 
 
-CHECK = Check("GPU-07", "gpu", "pods see only the cards that they asked for", ("probes",), judge, applies=with_gpus)
+CHECK = Check("GPU-07", "gpu", "pods see only the cards that they asked for", ("intruders",), judge, applies=with_gpus)

@@ -1,4 +1,4 @@
-"""What gets through between pods of different nodes: packet sizes for every pair, and TCP once around.
+"""What gets through from pods: names, packets of all sizes between every pair of nodes, and TCP once around.
 
 Measured by the hosts' own Python inside the probe pods' networks: no tool in an image limits what is found.
 """
@@ -19,7 +19,7 @@ from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
 from gpuctl.verify.facts import Interface, Path
 
-SIZES_SECONDS, PUSH_SECONDS, TRANSFER_SECONDS = 120.0, 0.5, 30.0
+LOOK_SECONDS, PUSH_SECONDS, TRANSFER_SECONDS = 180.0, 0.5, 60.0
 # the listeners end by themselves, whatever becomes of us
 LISTEN_SECONDS, STOP_SECONDS = 600, 15.0
 
@@ -67,38 +67,51 @@ def observe(ctx: Context, namespace: str, running: Mapping[str, str | GpuctlErro
 
 def _measured(ctx: Context, listeners: list[_Listener]) -> dict[str, Path | GpuctlError]:
     by_name = {listener.node.name: listener for listener in listeners}
+    service = f"kubernetes.default.svc.{ctx.spec.kubernetes.cluster_domain}"
 
-    def sizes(node: Node) -> str:
+    def look(node: Node) -> str:
         peers = [f"{name}={other.at('pod', 'udp')}" for name, other in by_name.items() if name != node.name]
-        return _script("sizes", by_name[node.name].uid, *peers)
+        return _script("look", by_name[node.name].uid, service, *peers)
 
-    deadline = ctx.deadline(SIZES_SECONDS, "trying packet sizes between the pods")
-    passed = ctx.ssh.run_all([listener.node for listener in listeners], sizes, deadline=deadline)
+    deadline = ctx.deadline(LOOK_SECONDS, "trying names and packets from the pods")
+    seen = ctx.ssh.run_all([listener.node for listener in listeners], look, deadline=deadline)
     found: dict[str, Path | GpuctlError] = {}
     for number, listener in enumerate(listeners):
         node = listener.node
         # one transfer at a time: they share the bridge
         peer = listeners[(number + 1) % len(listeners)]
         ctx.say("progress", f"measuring bandwidth from {node.name}", phase="verify", done=number, total=len(listeners))
-        others = [peer] if peer is not listener else []
-        pods = {p.node.name: _push(ctx, node, listener.uid, p.at("pod", "tcp")) for p in others}
-        hosts = {p.node.name: _push(ctx, node, "-", p.at("host", "tcp")) for p in others}
-        arrived = _parsed(node, passed[node.name])
-        if isinstance(arrived, GpuctlError):
-            found[node.name] = arrived
+        pods, hosts = _pushed(ctx, listener, peer) if peer is not listener else ({}, {})
+        said = _parsed(node, seen[node.name])
+        if isinstance(said, GpuctlError):
+            found[node.name] = said
         else:
             interface = Interface(**listener.said["interface"])
-            found[node.name] = Path(int(listener.said["pod"]["mtu"]), interface, arrived, pods, hosts)
+            found[node.name] = Path(int(listener.said["pod"]["mtu"]), interface, **said, pods=pods, hosts=hosts)
     return found
 
 
-def _push(ctx: Context, node: Node, uid: str, peer: str) -> float | GpuctlError:
+def _pushed(
+    ctx: Context, listener: _Listener, peer: _Listener
+) -> tuple[dict[str, float | GpuctlError], dict[str, float | GpuctlError]]:
+    """Between the pods, and between the hosts, by the peer's node."""
+    node = listener.node
     deadline = ctx.deadline(TRANSFER_SECONDS, f"measuring bandwidth from {node.name}")
+    arguments = (f"POD={peer.at('pod', 'tcp')}", f"HOST={peer.at('host', 'tcp')}", str(PUSH_SECONDS))
+    said: Any
     try:
-        said = _parsed(node, ctx.ssh.run(node, _script("push", uid, peer, str(PUSH_SECONDS)), deadline=deadline))
+        said = _parsed(node, ctx.ssh.run(node, _script("push", listener.uid, *arguments), deadline=deadline))
     except GpuctlError as error:
-        return error
-    return said if isinstance(said, GpuctlError) else float(said)
+        said = error
+
+    def speed(way: str) -> float | GpuctlError:
+        if isinstance(said, GpuctlError):
+            return said
+        if isinstance(said[way], str):
+            return GpuctlError(f"the way from {node.name} could not be measured: {said[way]}")
+        return float(said[way])
+
+    return {peer.node.name: speed("pods")}, {peer.node.name: speed("hosts")}
 
 
 def _stop(ctx: Context, listeners: list[_Listener]) -> None:

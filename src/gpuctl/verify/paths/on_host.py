@@ -1,10 +1,14 @@
 """Runs on the hosts as root (standard library only), sent over and never imported: what gets through between pods.
 
-python3 - serve POD_UID SECONDS   listen in the pod's network and in the host's; print where, and what carries them
-python3 - sizes POD_UID NAME=ADDRESS:PORT ...   the largest packet that arrives unfragmented at each, from the pod
-python3 - push POD_UID|- ADDRESS:PORT SECONDS   TCP as fast as it goes, from the pod (or the host itself); bit/s
+python3 - serve POD_UID ADDRESS SECONDS   listen in the pod's network and in the host's; print where, and what carries
+                                          them (ADDRESS is the host's)
+python3 - look POD_UID NAME PEER=ADDRESS:PORT ...   from the pod: how often NAME is resolved; of each peer, how many
+                                          small packets are lost and the largest one that arrives unfragmented
+python3 - push POD_UID POD=ADDRESS:PORT HOST=ADDRESS:PORT SECONDS   TCP as fast as it goes, from the pod to one, then
+                                          from the host itself to the other; bit/s, or why not
 """
 
+import contextlib
 import ctypes
 import glob
 import json
@@ -12,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -20,14 +25,16 @@ CLONE_NEWNET = 0x40000000
 # linux/in.h: set "don't fragment" and ignore what is remembered of the path
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
 HEADERS, SMALLEST = 28, 576
+PACKETS, PACKET_SECONDS = 10, 2.0
+LOOKUPS, LOOKUP_SECONDS, HOPELESS = 100, 3.0, 5
 TRIES, ANSWER_SECONDS, CONNECT_SECONDS = 3, 0.4, 5.0
 BLOCK = 1 << 18
 # gpuctl's firewall lets node ports in
 HOST_PORTS = range(32767, 32667, -1)
 
 
-def enter(pod: str) -> None:
-    """Go into the network of the pod with this UID, which the cgroup's name of its processes holds."""
+def enter(pod: str) -> str:
+    """Go into the network of the pod with this UID, which the cgroup's name of its processes holds; one's /proc."""
     marks = (pod.encode(), pod.replace("-", "_").encode())
     for path in glob.glob("/proc/[0-9]*/cgroup"):
         try:
@@ -37,7 +44,7 @@ def enter(pod: str) -> None:
                 with open(os.path.dirname(path) + "/ns/net") as namespace:
                     if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                         raise OSError(ctypes.get_errno(), "setns")
-                return
+                return os.path.dirname(path)
         except FileNotFoundError:
             continue  # it ended meanwhile
     raise SystemExit(f"no process of pod {pod} runs here")
@@ -168,7 +175,63 @@ def largest(peer: "tuple[str, int]") -> int:
     return low
 
 
-def push(peer: "tuple[str, int]", seconds: float) -> float:
+def lost(peers: "dict[str, tuple[str, int]]") -> "dict[str, int]":
+    """Percent of small packets that no echo came back for, by peer."""
+    waiting = {(name, 100 + number) for name in peers for number in range(PACKETS)}
+    with contextlib.ExitStack() as stack:
+        sockets = {stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)): name for name in peers}
+        for made, name in sockets.items():
+            made.connect(peers[name])
+        for number in range(PACKETS):
+            for made in sockets:
+                with contextlib.suppress(OSError):  # what the last one met, or no way there: lost
+                    made.send(b"x" * (100 + number))
+        ends = time.monotonic() + PACKET_SECONDS
+        while waiting and (left := ends - time.monotonic()) > 0:
+            for made in select.select(list(sockets), [], [], left)[0]:
+                with contextlib.suppress(OSError):
+                    waiting.discard((sockets[made], int(made.recv(64))))
+    missing = [name for name, _ in waiting]
+    return {name: 100 * missing.count(name) // PACKETS for name in peers}
+
+
+def resolved(name: str, nameserver: str) -> int:
+    """How many of LOOKUPS questions for its IPv4 address are answered with one, each in time."""
+    question = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0\0\1\0\1"
+    good = 0
+    for number in range(1, LOOKUPS + 1):
+        if number > HOPELESS and not good:
+            break  # each of the rest would only wait
+        head = struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0)
+        with socket.socket(type=socket.SOCK_DGRAM) as asking:
+            asking.settimeout(LOOKUP_SECONDS)
+            try:
+                asking.connect((nameserver, 53))
+                asking.send(head + question)
+                answer = asking.recv(4096)
+            except OSError:
+                continue
+        identity, flags, _, answers = struct.unpack(">HHHH", answer[:8])
+        good += identity == number and not flags & 0x000F and answers > 0
+    return good
+
+
+def nameserver_of(process: str) -> str:
+    with open(process + "/root/etc/resolv.conf") as stream:
+        for line in stream:
+            if line.startswith("nameserver "):
+                return line.split()[1]
+    raise SystemExit("the pod has no nameserver")
+
+
+def push(peer: "tuple[str, int]", seconds: float) -> "float | str":
+    try:
+        return pushed(peer, seconds)
+    except (OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def pushed(peer: "tuple[str, int]", seconds: float) -> float:
     data = memoryview(bytes(BLOCK))
     with socket.create_connection(peer, timeout=CONNECT_SECONDS) as connection:
         ends = time.monotonic() + seconds
@@ -195,13 +258,15 @@ def main() -> None:
             flush=True,
         )
         return
-    if pod != "-":
-        enter(pod)
-    if what == "sizes":
-        pairs = (item.split("=") for item in rest)
-        print(json.dumps({name: largest(peer_of(peer)) for name, peer in pairs}))
+    peers = {name: peer_of(peer) for name, _, peer in (item.rpartition("=") for item in rest) if name}
+    if what == "look":
+        own = enter(pod)
+        found = {"resolved": resolved(rest[0], nameserver_of(own)), "asked": LOOKUPS, "lost": lost(peers)}
+        print(json.dumps({**found, "passed": {name: largest(peer) for name, peer in peers.items()}}))
     else:
-        print(json.dumps(push(peer_of(rest[0]), float(rest[1]))))
+        host = push(peers["HOST"], float(rest[-1]))
+        enter(pod)
+        print(json.dumps({"hosts": host, "pods": push(peers["POD"], float(rest[-1]))}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuctl.run.errors import GpuctlError
-from gpuctl.verify import probes
+from gpuctl.verify import intruders
 
 TWO = "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'; echo 'GPU 1: NVIDIA A100 (UUID: GPU-b)'"
 CASES = [
@@ -27,7 +27,7 @@ def look(folder: Path, devices: tuple[str, ...], smi: str | None) -> str:
     if smi is not None:
         (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n", encoding="utf-8")
         (folder / "nvidia-smi").chmod(0o755)
-    script = probes.LOOK.replace("/dev/", f"{folder}/")
+    script = intruders.LOOK.replace("/dev/", f"{folder}/")
     path = f"{folder}:{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, timeout=30, check=True
@@ -39,16 +39,16 @@ def look(folder: Path, devices: tuple[str, ...], smi: str | None) -> str:
 def test_cards_are_counted_by_device_and_by_tool(
     tmp_path: Path, devices: tuple[str, ...], smi: str | None, cards: int
 ) -> None:
-    assert probes._count(look(tmp_path, devices, smi)) == cards
+    assert intruders.count(look(tmp_path, devices, smi)) == cards
 
 
 def test_a_tool_that_fails_is_not_a_count(tmp_path: Path) -> None:
     with pytest.raises(GpuctlError) as caught:
-        probes._count(look(tmp_path, ("null",), "echo driver mismatch; exit 9"))
+        intruders.count(look(tmp_path, ("null",), "echo driver mismatch; exit 9"))
     assert caught.value.cause == "error: nvidia-smi -L: driver mismatch"
 
 
 @pytest.mark.parametrize("said", ["", "\n", "/dev/nvidia0\n", "cards \n", "cards 0\nKilled\n"])
 def test_silence_is_not_zero_cards(said: str) -> None:
     with pytest.raises(GpuctlError, match="did not say"):
-        probes._count(said)
+        intruders.count(said)
