@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lab import cgroups, mirror, network, provider, site, terraform
+from lab import cgroups, limits, mirror, network, provider, site, terraform
 from lab.build import build
 from lab.client import call
 from lab.hosts import detach_loops, unmount_below
@@ -28,29 +29,32 @@ UP_SECONDS = 60
 NOBODY = 65534
 
 
-def nfs_of(spec: Path) -> Path | None:
-    """SERVER/SHARE of the NFS export that the spec names, as a relative path."""
-    wanted: dict[str, Any] = yaml.safe_load(spec.read_text(encoding="utf-8"))
-    nfs = (wanted.get("storage") or {}).get("nfs") or {}
-    try:
-        return Path(nfs["server"], str(nfs["path"]).strip("/"))
-    except (KeyError, TypeError):
-        return None
+@dataclass(frozen=True)
+class Wanted:
+    """What a spec names that the lab must have. ``gateway``: its address on the LAN; ``nfs``: SERVER/SHARE."""
+
+    gateway: IPv4Interface
+    hosts: int
+    gpus: int
+    nfs: Path | None
 
 
-def lan_of(spec: Path) -> tuple[IPv4Interface, int]:
-    """The gateway's address on the LAN, and the number of GPUs, that the spec names. LabError when it has none."""
+def wanted_by(spec: Path) -> Wanted:
+    """LabError when the spec lacks a part of it."""
     try:
-        wanted: dict[str, Any] = yaml.safe_load(spec.read_text(encoding="utf-8"))
-        lan = IPv4Network(wanted["network"]["cidr"])
-        gateway = IPv4Interface(f"{wanted['network']['gateway']}/{lan.prefixlen}")
-        pools = wanted["nodes"].get("pools") or []
+        said: dict[str, Any] = yaml.safe_load(spec.read_text(encoding="utf-8"))
+        lan = IPv4Network(said["network"]["cidr"])
+        gateway = IPv4Interface(f"{said['network']['gateway']}/{lan.prefixlen}")
+        pools = said["nodes"].get("pools") or []
+        hosts = said["nodes"]["control_plane"].get("count", 3) + sum(pool["count"] for pool in pools)
         gpus = sum((pool.get("gpus") or {}).get("count", 0) * pool["count"] for pool in pools)
+        nfs = (said.get("storage") or {}).get("nfs") or {}
+        share = Path(nfs["server"], str(nfs["path"]).strip("/")) if nfs else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise LabError(
-            f"{spec}: cannot read network.cidr, network.gateway and nodes: {error!r}; try gpuctl validate"
+            f"{spec}: cannot read network.cidr, network.gateway, nodes and storage.nfs: {error!r}; try gpuctl validate"
         ) from error
-    return gateway, gpus
+    return Wanted(gateway, hosts, gpus, share)
 
 
 def up(instance: Instance, spec: Path) -> None:
@@ -61,22 +65,23 @@ def up(instance: Instance, spec: Path) -> None:
         raise LabError(f"{instance.name!r}: a lab's name is up to 8 letters and digits")
     if instance.root.exists():
         raise LabError(f"the lab {instance.name} is up, or was left behind: scripts/lab down --name {instance.name}")
-    gateway, gpus = lan_of(spec)
+    wanted = wanted_by(spec)
+    limits.require(wanted.hosts)
     artifacts = build()
     instance.root.mkdir(parents=True, mode=0o755)
     try:
-        network.up(instance, gateway)
+        network.up(instance, wanted.gateway)
         provider.install(instance.root / "providers", sys.executable)
         (instance.root / "bin").mkdir()
         (instance.root / "bin/helm").symlink_to(artifacts.helm)
-        _export(instance, nfs_of(spec))
+        _export(instance, wanted.nfs)
         if shutil.which("terraform") is None:
             terraform.install(instance.root / "bin", sys.executable)
         instance.site_file.write_text(
-            site.content(instance, mirror.sha256(artifacts.os_image), artifacts.charts, _host_block(gpus)),
+            site.content(instance, mirror.sha256(artifacts.os_image), artifacts.charts, _host_block(wanted.gpus)),
             encoding="utf-8",
         )
-        _start_daemon(instance, gpus)
+        _start_daemon(instance, wanted.gpus)
     except BaseException:
         down(instance)
         raise

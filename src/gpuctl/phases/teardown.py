@@ -22,6 +22,9 @@ from gpuctl.systems import kubeconfig
 from gpuctl.systems.proxmox import Vm
 from gpuctl.systems.terraform import IMAGE_TYPE, VM_TYPE
 
+# VMs with their configuration
+Described = list[tuple[Vm, dict[str, str]]]
+
 REMOVE_SECONDS = 1800.0
 # "local-lvm:vm-9011-disk-0,size=32G", "local:9011/vm-9011-disk-0.qcow2"; what is mounted only (an ISO) is not the VM's
 DISK = re.compile(r"([^:,]+):(?:[^,]*/)?vm-\d+-")
@@ -55,12 +58,13 @@ def plan(ctx: Context) -> Leavings:
     # what the token may not see would be taken for gone
     preflight.reach(ctx)
     preflight.require_privileges(ctx)
-    _refuse_another_id(ctx)
-    _refuse_elsewhere(ctx)
-    return leavings(ctx)
+    described = _described(ctx)
+    _refuse_another_id(ctx, described)
+    _refuse_elsewhere(ctx, described)
+    return leavings(ctx, described=described)
 
 
-def leavings(ctx: Context, earlier: Leavings | None = None) -> Leavings:
+def leavings(ctx: Context, earlier: Leavings | None = None, described: Described | None = None) -> Leavings:
     """What on the server carries our mark or belongs to what does, or to what did in ``earlier``."""
     ours = mark(ctx.spec, ctx.workspace.cluster_id)
     storage = ctx.spec.site.proxmox.storage
@@ -70,7 +74,7 @@ def leavings(ctx: Context, earlier: Leavings | None = None) -> Leavings:
         stores |= earlier.stores
         ids, images = {vmid for vmid, _ in earlier.vms}, set(earlier.images)
     vms = []
-    for vm, config in _described(ctx):
+    for vm, config in _described(ctx) if described is None else described:
         if ours in config.get("description", ""):
             vms.append((vm.vmid, vm.name))
             # the spec may name other storages by now
@@ -90,9 +94,9 @@ def leavings(ctx: Context, earlier: Leavings | None = None) -> Leavings:
     return Leavings(tuple(sorted(vms)), tuple(disks), tuple(sorted(mappings)), tuple(left), frozenset(stores))
 
 
-def _described(ctx: Context) -> list[tuple[Vm, dict[str, str]]]:
+def _described(ctx: Context) -> Described:
     """The VMs of every node with their configuration. A node that is down does not give it: there the tags tell."""
-    found: list[tuple[Vm, dict[str, str]]] = []
+    found: Described = []
     for vm in ctx.proxmox.vms():
         if vm.status != "unknown":
             found.append((vm, ctx.proxmox.config(vm.vmid, vm.node)))
@@ -106,10 +110,10 @@ def _described(ctx: Context) -> list[tuple[Vm, dict[str, str]]]:
     return found
 
 
-def _refuse_another_id(ctx: Context) -> None:
+def _refuse_another_id(ctx: Context, described: Described) -> None:
     """What has the cluster's name and another id is the same cluster with its workspace lost, or a namesake."""
     own, kind = ctx.workspace.cluster_id, re.compile(rf"gpuctl:{re.escape(ctx.spec.name)}:(\w+)")
-    marks = [(f"VM {vm.vmid} ({vm.name})", config.get("description", "")) for vm, config in _described(ctx)]
+    marks = [(f"VM {vm.vmid} ({vm.name})", config.get("description", "")) for vm, config in described]
     marks += [(f"mapping {name}", m.comment) for name, m in sorted(ctx.proxmox.mappings().items())]
     others = [(what, found[1]) for what, text in marks if (found := kind.search(text)) and found[1] != own]
     if others:
@@ -125,10 +129,10 @@ def _refuse_another_id(ctx: Context) -> None:
         )
 
 
-def _refuse_elsewhere(ctx: Context) -> None:
+def _refuse_elsewhere(ctx: Context, described: Described) -> None:
     """A VM of ours that was migrated: Terraform looks for it on our node and would take it for gone."""
     ours, node = mark(ctx.spec, ctx.workspace.cluster_id), ctx.spec.site.proxmox.node
-    moved = [vm for vm, config in _described(ctx) if vm.node != node and ours in config.get("description", "")]
+    moved = [vm for vm, config in described if vm.node != node and ours in config.get("description", "")]
     if moved:
         raise GpuctlError(
             f"{len(moved)} VMs of {ctx.spec.name} are not on the node {node}; nothing was removed",

@@ -1,0 +1,31 @@
+"""What a machine must have left for the hosts of a lab, found out by taking it and giving it back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from lab.shell import LabError
+
+# 114 were in use with 7 hosts: systemd, K3s with its kubelet, containerd, dbus and timesyncd of each
+INOTIFY_PER_HOST = 17
+
+
+def require(hosts: int) -> None:
+    """LabError when the kernel does not let root make enough inotify instances: K3s would die saying little of it."""
+    wanted = hosts * INOTIFY_PER_HOST
+    libc = ctypes.CDLL(None, use_errno=True)
+    taken: list[int] = []
+    try:
+        while len(taken) < wanted:
+            made = libc.inotify_init1(os.O_CLOEXEC)
+            if made < 0:
+                raise LabError(
+                    f"{hosts} hosts need about {wanted} inotify instances, and this machine lets root make "
+                    f"{len(taken)} more: take other labs down, or raise the limit that the others share "
+                    f"(sysctl fs.inotify.max_user_instances={2 * wanted + 128})"
+                )
+            taken.append(made)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
