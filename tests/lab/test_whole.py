@@ -107,13 +107,13 @@ def test_a_label_somebody_changed_is_put_back_and_a_new_one_is_set(homelab: Lab)
     homelab.gpuctl("plan", "--detailed-exitcode", code=0)
 
 
-def test_a_dead_host_is_named_by_verify_and_status_and_brought_back_by_apply(homelab: Lab) -> None:
+def test_a_dead_host_is_named_by_verify_and_status(homelab: Lab) -> None:
     homelab.call("kill", vmid=9022)
     deadline = time.monotonic() + 120
     while "NotReady" not in homelab.inside(9011, "k3s kubectl get nodes wk-gpu2 --no-headers"):
         assert time.monotonic() < deadline
         time.sleep(2)
-    report = homelab.verify_json(code=6)
+    report = json.loads(homelab.gpuctl("verify", "--quick", "-o", "json", code=6).stdout)
     outcome = {check["id"]: check["outcome"] for check in report["checks"]}
     failed = {id for id, said in outcome.items() if said == "fail"}
     assert {"INF-01", "INF-05", "CLU-01"} <= failed
@@ -123,10 +123,9 @@ def test_a_dead_host_is_named_by_verify_and_status_and_brought_back_by_apply(hom
     for check in report["checks"]:
         assert check["outcome"] == "pass" or check["reason"]
     assert "stopped" in homelab.gpuctl("status").stdout
-    homelab.gpuctl("apply", "--yes")
 
 
-def test_losing_a_server_moves_the_vip(homelab: Lab) -> None:
+def test_losing_a_server_too_moves_the_vip_and_one_apply_brings_both_back(homelab: Lab) -> None:
     holder = next(vmid for vmid in SERVERS if "10.0.0.100" in homelab.inside(vmid, "ip -4 addr"))
     homelab.call("kill", vmid=holder)
     deadline = time.monotonic() + 60
@@ -134,28 +133,29 @@ def test_losing_a_server_moves_the_vip(homelab: Lab) -> None:
     while not any("10.0.0.100" in homelab.inside(vmid, "ip -4 addr") for vmid in others):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    homelab.gpuctl("apply", "--yes")
+    done = homelab.gpuctl("apply", "--yes")
+    assert homelab.proven in done.stdout
 
 
-def test_a_server_and_a_worker_are_replaced_with_consent_only(homelab: Lab) -> None:
-    plan = homelab.gpuctl("plan", "--replace", "wk-gpu1", "--detailed-exitcode", code=3).stdout
-    assert "vm/wk-gpu1" in plan
-    assert "LOSES DATA" in plan
-    before = homelab.inside(9021, "cat /etc/machine-id /etc/rancher/node/password")
-    homelab.gpuctl("apply", "--yes", "--replace", "wk-gpu1", "--replace", "cp2")
-    assert homelab.inside(9021, "cat /etc/machine-id /etc/rancher/node/password") != before
-    homelab.gpuctl("plan", "--detailed-exitcode", code=0)
-
-
-def test_a_node_leaves_with_consent_only(homelab: Lab) -> None:
+def test_nodes_are_replaced_and_leave_with_consent_only(homelab: Lab) -> None:
+    """A server and a worker made anew, another worker gone."""
     homelab.edit("count: 4\n      addresses: 10.0.0.21-10.0.0.24", "count: 3\n      addresses: 10.0.0.21-10.0.0.23")
     before = homelab.mutations()
     done = homelab.gpuctl("apply", "--yes", code=2)
     assert "--remove wk-gpu4" in done.stderr
     assert homelab.mutations() == before
-    homelab.gpuctl("apply", "--yes", "--remove", "wk-gpu4")
-    assert homelab.verify_json()["summary"] == homelab.counts
+    consent = ("--replace", "wk-gpu1", "--replace", "cp2", "--remove", "wk-gpu4")
+    plan = homelab.gpuctl("plan", *consent, "--detailed-exitcode", code=3).stdout
+    assert "vm/wk-gpu1" in plan
+    assert "LOSES DATA" in plan
+    identity = "cat /etc/machine-id /etc/rancher/node/password"
+    worker, server = homelab.inside(9021, identity), homelab.inside(9012, identity)
+    done = homelab.gpuctl("apply", "--yes", *consent)
+    assert homelab.proven in done.stdout
+    assert homelab.inside(9021, identity) != worker
+    assert homelab.inside(9012, identity) != server
     assert "wk-gpu4" not in homelab.inside(9011, "k3s kubectl get nodes -o name")
+    homelab.gpuctl("plan", "--detailed-exitcode", code=0)
 
 
 def test_destroy_wants_the_name_and_proves_itself(homelab: Lab) -> None:

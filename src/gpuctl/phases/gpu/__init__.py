@@ -29,6 +29,15 @@ RESTART_SECONDS = 180.0
 POLICY = "/apis/nvidia.com/v1/clusterpolicies/cluster-policy"
 
 
+# systemd tries again by itself (Restart=always): a first failure, such as a port of the old process, is not the end
+RESTART = """
+systemctl restart {unit} && exit
+journalctl --unit={unit} --output=cat --lines=15
+for try in $(seq 20); do sleep 3; systemctl --quiet is-active {unit} && exit; done
+journalctl --unit={unit} --output=cat --lines=15; exit 1
+"""
+
+
 @dataclass(frozen=True)
 class Payload:
     """``step`` of the release, labels to set by node, nodes whose K3s must learn the runtime or with cards to prove."""
@@ -137,12 +146,14 @@ class Gpu:
     def _restart(self, ctx: Context, node: Node) -> None:
         unit = "k3s" if node.is_server else "k3s-agent"
         deadline = ctx.deadline(RESTART_SECONDS, f"restarting {unit} on {node.name}")
-        done = ctx.ssh.run(node, f"systemctl restart {unit}", deadline=deadline)
+        done = ctx.ssh.run(node, RESTART.format(unit=unit), deadline=deadline)
+        if done.stdout:
+            ctx.say("log", f"{node.name}: {unit} did not come up at once:\n{done.stdout}", phase=self.name)
         if done.code:
             raise GpuctlError(
                 f"{node.name}: {unit} did not restart",
                 where=f"host {node.name}, {unit}.service",
-                cause=done.stderr.strip(),
+                cause="\n".join([done.stderr.strip(), *done.stdout.splitlines()[-8:]]),
                 next=f"journalctl -u {unit} on {node.name}; then run the same command again",
             )
         ctx.say("target", "K3s knows the NVIDIA runtime", phase=self.name, target=f"host/{node.name}")
