@@ -211,8 +211,9 @@ def _lab(name: str, text: str, folder: Path) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def homelab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The example on a lab, one for the tests of a module, which build on each other in order."""
-    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    """The example's seven hosts without what runs on them, for the tests of a module, which build on each other."""
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8").partition("management:")[0]
+    text = "".join(line for line in text.splitlines(keepends=True) if "nfs:" not in line)
     yield from _lab("thome", text, tmp_path_factory.mktemp("homelab"))
 
 
@@ -226,6 +227,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One server and one worker with everything that runs on them, one for the modules that ask for it."""
     yield from _lab("tfull", FULL_SMALL, tmp_path_factory.mktemp("full"))
+
+
+@pytest.fixture(scope="session")
+def applied(full: Lab) -> str:
+    """What the first apply on it said."""
+    assert "jupyter" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    return full.gpuctl("apply", "--yes").stdout
 
 
 @pytest.fixture

@@ -62,9 +62,7 @@ management:
 
 def spec() -> Resolved:
     """The example with notebooks, NFS, Rancher and a repository."""
-    text = (Path(__file__).parents[3] / "examples/homelab.yaml").read_text(encoding="utf-8")
-    if "nfs:" not in text:
-        text = text.replace("storage:\n", "storage:\n  nfs: {server: 10.0.0.5, path: /export}\n")
+    text = (Path(__file__).parents[3] / "examples/homelab.yaml").read_text(encoding="utf-8").partition("management:")[0]
     with TemporaryDirectory() as folder:
         file = Path(folder, "cluster.yaml")
         file.write_text(text + NOTEBOOKS + GITOPS, encoding="utf-8")
