@@ -109,8 +109,17 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict) and value:
             found.update(_leaves(value, f"{prefix}{key}."))
         else:
-            found[f"{prefix}{key}"] = yaml.safe_dump(value, sort_keys=True)
+            found[f"{prefix}{key}"] = yaml.safe_dump(_plain(value), sort_keys=True)
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as Helm gives them back: it keeps JSON, which does not tell 2.0 from 2."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _drifted(ctx: Context, installed: Installed) -> list[str]:

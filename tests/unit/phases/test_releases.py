@@ -45,5 +45,8 @@ def test_a_record_differs_by_its_status_its_chart_and_its_values_but_not_by_what
     fleet = {"fleet": {"clusterLabels": {"name": "local"}}}
     assert releases.differences(replace(INSTALLED, values={"a": {"b": 1}, "global": fleet}), WANTED) == []
     assert releases.differences(replace(INSTALLED, values={"a": {"b": 2}}), WANTED) == ["values a.b"]
+    # Helm's JSON tells no 2.0 from 2
+    half, whole = {"a": [{"cpus": 2.0}]}, {"a": [{"cpus": 2}]}
+    assert releases.differences(replace(INSTALLED, values=whole), replace(WANTED, values=half)) == []
     assert releases.differences(replace(INSTALLED, version="4.3.0"), WANTED) == ["jupyterhub 4.3.0 -> 4.4.0"]
     assert releases.differences(replace(INSTALLED, status="failed"), WANTED) == ["left failed by an earlier run"]
