@@ -198,7 +198,9 @@ class Lab:
 
 
 def _lab(name: str, text: str, folder: Path) -> Iterator[Lab]:
-    lab = Lab(Instance(name), folder)
+    # two workers may have one of the same kind
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    lab = Lab(Instance(name + worker), folder)
     lab.spec.write_text(text, encoding="utf-8")
     instance.down(lab.instance)
     instance.up(lab.instance, lab.spec)

@@ -120,38 +120,25 @@ class Person:
 
 TOLERATIONS = "-n gpuctl-tests get deployment smoke -o 'jsonpath={.spec.template.spec.tolerations[*].key}'"
 REPLICAS = "-n gpuctl-tests get deployment smoke -o 'jsonpath={.spec.replicas}/{.status.readyReplicas}'"
-RELEASES = "get secrets -A -l owner=helm,status=deployed -o 'jsonpath={.items[*].metadata.labels.name}'"
+OURS = "'owner=helm,status=deployed,name in (monitoring,tests)'"
+RELEASES = f"get secrets -A -l {OURS} -o 'jsonpath={{.items[*].metadata.labels.name}}'"
 
 
-def test_fleet_brings_what_was_committed(lab: Lab) -> None:
+SECRET = "-n fleet-local get secret gpuctl-git -o 'jsonpath={.metadata.resourceVersion}'"
+
+
+def test_fleet_comes_with_rancher_and_brings_what_was_committed(lab: Lab) -> None:
     lab.gpuctl("provision", "--yes")
     lab.gpuctl("bootstrap", "--yes")
-    (chart,) = Path(_charts(lab)).glob("fleet-*.tgz")
-    kubeconfig = ["--kubeconfig", str(lab.workspace / "kubeconfig")]
-    # as Rancher does by itself
-    run(lab, "helm", "install", "fleet", str(chart), "-n", "cattle-fleet-system", "--create-namespace", *kubeconfig)
-    said = phase(lab, "plan", code=3)
+    said = lab.gpuctl("manage", "--yes").stdout
     assert "monitoring new, tests new" in said
-    assert "in sync with the repository" in phase(lab, "apply")
+    assert "gitrepo/gpuctl  in sync with the repository" in said
     assert kubectl(lab, REPLICAS) == "1/1"
     assert {check["outcome"] for check in outcomes(lab, code=0).values()} == {"pass"}
-    before = (
-        Person(lab).commits(),
-        kubectl(lab, "-n fleet-local get secret gpuctl-git -o 'jsonpath={.metadata.resourceVersion}'"),
-    )
+    secret = kubectl(lab, SECRET)
+    assert "nothing to change" in lab.gpuctl("manage", "--yes").stdout
     assert phase(lab, "plan") == ""
-    assert phase(lab, "apply") == ""
-    after = (
-        Person(lab).commits(),
-        kubectl(lab, "-n fleet-local get secret gpuctl-git -o 'jsonpath={.metadata.resourceVersion}'"),
-    )
-    assert before == after == (1, before[1])
-
-
-def _charts(lab: Lab) -> str:
-    import yaml
-
-    return str(yaml.safe_load(lab.site.read_text(encoding="utf-8"))["mirrors"]["charts"])
+    assert (Person(lab).commits(), kubectl(lab, SECRET)) == (1, secret)
 
 
 def test_drift_is_corrected_by_fleet(lab: Lab) -> None:
@@ -163,10 +150,10 @@ def test_a_bundle_that_the_spec_drops_goes_and_comes_back(lab: Lab) -> None:
     lab.edit(BUNDLES, "bundles: [tests]")
     assert "monitoring removed  Fleet uninstalls monitoring" in phase(lab, "plan", code=3)
     phase(lab, "apply")
-    eventually(lab, RELEASES, "fleet tests")
+    eventually(lab, RELEASES, "tests")
     lab.edit("bundles: [tests]", BUNDLES)
     phase(lab, "apply")
-    assert kubectl(lab, RELEASES).split() == ["fleet", "monitoring", "tests"]
+    assert kubectl(lab, RELEASES).split() == ["monitoring", "tests"]
     assert Person(lab).commits() == 3
 
 
@@ -299,39 +286,40 @@ def test_what_holds_data_is_not_removed(lab: Lab) -> None:
     assert phase(lab, "plan") == ""
 
 
-OPERATOR = "-n gpu-operator get pods -l app=gpu-operator -o 'jsonpath={.items[*].metadata.uid}'"
-OWNER = "-n gpu-operator get secrets -l owner=helm -o 'jsonpath={.items[*].metadata.labels.gpuctl\\.io/cluster}'"
+CLASS = "get storageclass local-disk -o 'jsonpath={.metadata.uid}'"
+OWNER = (
+    "-n local-storage get secrets -l name=storage-classes -o 'jsonpath={.items[*].metadata.labels.gpuctl\\.io/cluster}'"
+)
 
 
-def test_a_release_changes_its_owner_and_back_without_stopping(lab: Lab) -> None:
-    lab.gpuctl("gpu", "--yes")
-    pod = kubectl(lab, OPERATOR)
-    assert kubectl(lab, OWNER)
-    lab.edit(BUNDLES, "bundles: [monitoring, tests, gpu-operator]")
+def test_a_release_changes_its_owner_and_back_without_going(lab: Lab) -> None:
+    before, owner = kubectl(lab, CLASS), kubectl(lab, OWNER)
+    assert owner
+    lab.edit(BUNDLES, "bundles: [monitoring, tests, storageclasses]")
     said = phase(lab, "plan", code=1)
-    assert "the release gpu-operator would get two owners" in said
-    assert "gpuctl gitops adopt gpu-operator" in said
-    lab.gpuctl("gitops", "adopt", "gpu-operator", "--yes")
-    assert phase(lab, "plan") == ""
-    assert "nothing to change" in lab.gpuctl("gpu", "--yes").stdout
-    assert "Nothing to do" in lab.gpuctl("gitops", "adopt", "gpu-operator", "--yes").stdout
-    assert (kubectl(lab, OPERATOR), kubectl(lab, OWNER)) == (pod, "")
-    lab.edit("bundles: [monitoring, tests, gpu-operator]", BUNDLES)
+    assert "the release storage-classes would get two owners" in said
+    assert "gpuctl gitops adopt storageclasses" in said
+    done = lab.gpuctl("gitops", "adopt", "storageclasses", "--yes").stdout
+    assert "its owner: gpuctl -> Fleet's bundle gpuctl-clusters-small-storageclasses" in done
+    assert "nothing to change" in lab.gpuctl("manage", "--yes").stdout
+    assert "Nothing to do" in lab.gpuctl("gitops", "adopt", "storageclasses", "--yes").stdout
+    assert (kubectl(lab, CLASS), kubectl(lab, OWNER)) == (before, "")
+    lab.edit("bundles: [monitoring, tests, storageclasses]", BUNDLES)
     assert "still belongs to Fleet" in phase(lab, "plan", code=1)
-    assert "belongs to Fleet's bundle gpuctl-clusters-small-gpu-operator" in lab.gpuctl("gpu", "--yes", code=1).stderr
-    lab.gpuctl("gitops", "adopt", "gpu-operator", "--yes")
-    assert phase(lab, "plan") == ""
-    assert "nothing to change" in lab.gpuctl("gpu", "--yes").stdout
-    assert kubectl(lab, OPERATOR) == pod
-    assert kubectl(lab, OWNER)
+    said = lab.gpuctl("manage", "--yes", code=1).stderr
+    assert "belongs to Fleet's bundle gpuctl-clusters-small-storageclasses" in said
+    lab.gpuctl("gitops", "adopt", "storageclasses", "--yes")
+    assert "nothing to change" in lab.gpuctl("manage", "--yes").stdout
+    assert kubectl(lab, CLASS) == before
+    assert owner in kubectl(lab, OWNER)
 
 
 def test_without_gitops_everything_of_fleets_goes(lab: Lab) -> None:
     text = lab.spec.read_text(encoding="utf-8")
     lab.spec.write_text(text[: text.index("  gitops:")], encoding="utf-8")
     assert "remove gitrepo/gpuctl" in phase(lab, "plan", code=3)
-    phase(lab, "apply")
+    lab.gpuctl("manage", "--yes")
     assert phase(lab, "plan") == ""
     assert kubectl(lab, "-n fleet-local get gitrepos,bundles,secrets -o name") == ""
-    assert kubectl(lab, RELEASES).split() == ["fleet", "gpu-operator"]
+    assert kubectl(lab, RELEASES) == ""
     assert kubectl(lab, "-n gpuctl-tests get all -o name") == ""
