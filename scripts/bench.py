@@ -28,6 +28,7 @@ from lab.paths import Instance
 
 ROOT = Path(__file__).parents[1]
 GPUCTL = [sys.executable, "-m", "gpuctl"]
+PHASES = ("provision", "bootstrap", "gpu", "manage", "jupyter")
 REPEATS = 7
 MEMORY = """
 import resource, subprocess, sys
@@ -73,7 +74,7 @@ def scale(folder: Path) -> list[dict[str, float]]:
             ("host: {memory: 1TiB, gpus: 8} ", "host: {} "),
             ("count: 4\n", f"count: {nodes - 3}\n"),
             ("10.0.0.21-10.0.0.24", f"10.0.1.0-10.0.{last // 256}.{last % 256}"),
-            ("{version: v1.34.4+k3s1}", "{version: v1.34.4+k3s1, pod_cidr: 10.128.0.0/12}"),
+            ("{version: v1.34.4+k3s1,", "{version: v1.34.4+k3s1, pod_cidr: 10.128.0.0/12,"),
         ):
             if old not in text:
                 raise RuntimeError(f"the example has changed: {old!r}")
@@ -123,10 +124,11 @@ class Rehearsal:
         instance.up(self.lab, self.spec)
         found["lab up"] = {"seconds": round(time.monotonic() - started, 2)}
         try:
-            first = {name: self.gpuctl(name, "--yes") for name in ("provision", "bootstrap")}
+            first = {name: self.gpuctl(name, "--yes") for name in PHASES}
             found["first"] = {**first, "verify": self.gpuctl("verify")}
+            found["verify --quick"] = self.gpuctl("verify", "--quick")
             found["plan, nothing to change"] = self.gpuctl("plan", "--detailed-exitcode")
-            again = {name: self.gpuctl(name, "--yes") for name in ("provision", "bootstrap")}
+            again = {name: self.gpuctl(name, "--yes") for name in PHASES}
             found["apply, nothing to change"] = again
             whole = sum(figures["seconds"] for figures in first.values())
             found["no-change share of first"] = round(sum(f["seconds"] for f in again.values()) / whole, 3)
