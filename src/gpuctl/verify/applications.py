@@ -61,10 +61,15 @@ def hub(ctx: Context) -> Hub:
     return replace(found, version=version, took=took)
 
 
-def notebooks(ctx: Context) -> dict[str, Notebook]:
-    """A notebook of each profile in turn, by profile. GpuctlError when the hub does not answer."""
+def notebooks(ctx: Context, known: Hub | GpuctlError | None = None) -> dict[str, Notebook]:
+    """A notebook of each profile in turn, by profile. GpuctlError when the hub (``known``: as just seen) is down."""
     settings = ctx.spec.jupyterhub
     assert settings is not None
+    seen = known or hub(ctx)
+    if isinstance(seen, GpuctlError):
+        raise seen
+    if seen.error:
+        raise GpuctlError(seen.cause, cause=seen.error, next="gpuctl jupyter")
     api = reach.client(ctx, settings)
     found: dict[str, Notebook] = {}
     with _user(ctx, api) as user:

@@ -162,6 +162,11 @@ class Hub:
     namespace: Mapping[str, str]
     pods: tuple[Mapping[str, Any], ...]
 
+    @property
+    def cause(self) -> str:
+        """Of everything that cannot be looked at while it does not answer."""
+        return self.error.partition(" (")[0]
+
 
 @dataclass(frozen=True)
 class Compute:

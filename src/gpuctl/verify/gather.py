@@ -93,7 +93,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         found.update(_at_once(ctx, together))
     # users' own work last: it loads what the rest looks at
     if "notebooks" in wanted and "notebooks" not in failed:
-        found["notebooks"] = _or_error(applications.notebooks, ctx)
+        found["notebooks"] = _or_error(partial(applications.notebooks, known=found.get("hub")), ctx)
     if "stress" in wanted:
         found["stress"] = _or_error(stress.observe, ctx)
     return Facts(now=time.time(), modes=_private_modes(ctx), **found)

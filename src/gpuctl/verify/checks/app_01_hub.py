@@ -16,7 +16,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     if hub.error:
         reason = f"https://{spec.jupyterhub.hostname}: {hub.error}"
         # what needs the hub fails for the same reason
-        return Measurement("fail", "no answer", LIMIT, reason, hub.error.partition(" (")[0], "gpuctl jupyter")
+        return Measurement("fail", "no answer", LIMIT, reason, hub.cause, "gpuctl jupyter")
     problems = {}
     if hub.took > SECONDS:
         problems["hub"] = f"answers after {hub.took:.1f} s"
