@@ -14,8 +14,6 @@ import pytest
 
 from tests.lab.conftest import ROOT, SMALL, Lab, _lab
 
-pytestmark = pytest.mark.unproven
-
 GITOPS = """\
 management:
   rancher: {hostname: rancher.example}

@@ -213,8 +213,9 @@ def test_a_class_without_volumes_may_change(lab: Lab) -> None:
     assert kubectl(lab, "get pv -o name") == ""
 
 
-@pytest.mark.unproven
 def test_a_first_password_that_works_again_is_named_and_rotated(lab: Lab) -> None:
+    # a run that was killed between login and logout leaves a session, which ends by itself
+    sessions = kubectl(lab, "get tokens.management.cattle.io -o name")
     authority = lab.folder / "ca.pem"
     path = "-n cert-manager get secret gpuctl-ca -o 'jsonpath={.data.tls\\.crt}'"
     authority.write_bytes(base64.b64decode(kubectl(lab, path)))
@@ -225,11 +226,9 @@ def test_a_first_password_that_works_again_is_named_and_rotated(lab: Lab) -> Non
     assert planned(lab) == ["update rancher/rancher.example"]
     lab.gpuctl("manage", "--yes")
     assert outcomes(lab, "SEC-03", code=0)["SEC-03"]["outcome"] == "pass"
-    # no session is left behind
-    assert kubectl(lab, "get tokens.management.cattle.io -o name") == ""
+    assert kubectl(lab, "get tokens.management.cattle.io -o name") == sessions
 
 
-@pytest.mark.unproven
 def test_rancher_and_what_only_it_needed_go(lab: Lab) -> None:
     lab.edit(RANCHER, "")
     # as Rancher leaves them on every namespace
