@@ -13,14 +13,17 @@ import (
 
 // What the annotations may say, and what holds without them: F5's defaults.
 var (
-	sizes   = regexp.MustCompile(`^\d+[kKmMgG]?$`)
-	times   = regexp.MustCompile(`^(\d+(ms|[smhd])? ?)+$`)
-	prefix  = regexp.MustCompile(`^nginx\.(org|com)/`)
-	setting = map[string]struct {
+	sizes    = regexp.MustCompile(`^\d+[kKmMgG]?$`)
+	times    = regexp.MustCompile(`^(\d+(ms|[smhd])? ?)+$`)
+	switches = regexp.MustCompile(`^(True|False)$`)
+	spelling = map[string]string{"True": "on", "False": "off"}
+	prefix   = regexp.MustCompile(`^nginx\.(org|com)/`)
+	setting  = map[string]struct {
 		directive, value string
 		valid            *regexp.Regexp
 	}{
 		"nginx.org/client-max-body-size":  {"client_max_body_size", "1m", sizes},
+		"nginx.org/proxy-buffering":       {"proxy_buffering", "True", switches},
 		"nginx.org/proxy-connect-timeout": {"proxy_connect_timeout", "60s", times},
 		"nginx.org/proxy-read-timeout":    {"proxy_read_timeout", "60s", times},
 		"nginx.org/proxy-send-timeout":    {"proxy_send_timeout", "60s", times},
@@ -179,6 +182,9 @@ func settings(item ingress) string {
 		value := setting[name].value
 		if own, found := item.Metadata.Annotations[name]; found {
 			value = own
+		}
+		if nginxs, found := spelling[value]; found {
+			value = nginxs
 		}
 		text += fmt.Sprintf("    %s %s;\n", setting[name].directive, value)
 	}

@@ -18,8 +18,6 @@ import pytest
 from tests.lab.conftest import Lab
 from tests.lab.test_gpu import HOLDER, eventually, kubectl, outcomes
 
-pytestmark = pytest.mark.unproven
-
 WORKER = 9021
 NAMESPACE = "jupyterhub"
 OPEN = """

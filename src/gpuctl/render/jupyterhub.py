@@ -193,9 +193,11 @@ def _ingress(spec: Resolved, hub: JupyterHub) -> dict[str, Any]:
         return {"enabled": False}
     annotations = {"cert-manager.io/cluster-issuer": ISSUER}
     if controller == "nginx":
-        # F5's controller: 1 MB bodies and 60 s otherwise; notebooks are larger and kernels live longer
+        # F5's controller: 1 MB bodies and 60 s otherwise; notebooks are larger and kernels live longer. It buffers
+        # answers, which would keep back what the hub says while a notebook starts
         annotations |= {
             "nginx.org/client-max-body-size": "0",
+            "nginx.org/proxy-buffering": "False",
             "nginx.org/proxy-read-timeout": "3600s",
             "nginx.org/proxy-send-timeout": "3600s",
             "nginx.org/websocket-services": "proxy-public",

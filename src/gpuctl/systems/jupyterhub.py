@@ -18,7 +18,9 @@ from gpuctl.run.errors import GpuctlError
 from gpuctl.systems.https import Answer, Https
 
 # the hub writes empty lines into a progress stream every 8 s
-SILENT_SECONDS = 30.0
+ANSWER_SECONDS, SILENT_SECONDS = 15.0, 30.0
+# a start or a stop is answered after slow_spawn_timeout or slow_stop_timeout: 10 s, more when the hub is busy
+SLOW_SECONDS = 60.0
 POLL_SECONDS = 0.5
 
 
@@ -93,7 +95,7 @@ class Hub:
         """Ask for a server. The hub ignores another profile while one is pending, so none may be."""
         if not self.server(user).stopped:
             raise GpuctlError(f"{user} has a server already", where=self.where)
-        self._call("POST", f"/hub/api/users/{quote(user)}/server", {"profile": profile})
+        self._call("POST", f"/hub/api/users/{quote(user)}/server", {"profile": profile}, seconds=SLOW_SECONDS)
 
     def progress(self, user: str, deadline: Deadline) -> Iterator[str]:
         """What the hub says while the server starts, to its end, and "" now and then. GpuctlError when it failed.
@@ -116,7 +118,8 @@ class Hub:
 
     def stop(self, user: str, deadline: Deadline) -> None:
         """Stop the server and wait until it is gone."""
-        answer = self._https.request("DELETE", f"/hub/api/users/{quote(user)}/server", headers=self._headers)
+        path = f"/hub/api/users/{quote(user)}/server"
+        answer = self._https.request("DELETE", path, headers=self._headers, seconds=SLOW_SECONDS)
         if answer.status not in (202, 204, 400, 404):  # 400: there is none
             raise self._refused("DELETE", "the server", answer)
         for _ in deadline.ticks(POLL_SECONDS):
@@ -139,8 +142,10 @@ class Hub:
         finally:
             self._https.request("DELETE", path, headers=headers)
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        answer = self._https.request(method, path, body=body, headers=self._headers)
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+    ) -> Any:
+        answer = self._https.request(method, path, body=body, headers=self._headers, seconds=seconds)
         if not 200 <= answer.status < 300:
             raise self._refused(method, path, answer)
         return answer.body

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpuctl.context import Context
+from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify import gather
@@ -108,13 +109,14 @@ class Report:
 def verify(ctx: Context, choice: Choice = Choice(), *, settle: float = 0.0) -> Report:
     """Judge the chosen checks on the live cluster. GpuctlError: unknown id, or another verify runs.
 
-    For ``settle`` seconds what is not true yet is measured again: a cluster that was just changed comes to rest.
+    For ``settle`` seconds after that what is not true yet is measured again: a cluster that was just changed comes to
+    rest.
     """
     chosen = choice.checks()
     judging = [check for check, left_out in chosen.items() if not left_out]
     started, now = time.monotonic(), datetime.now(UTC)
     judgements = {check: Measurement("skipped", "not measured", reason=reason) for check, reason in chosen.items()}
-    resting = ctx.deadline(settle, "letting the cluster come to rest")
+    resting: Deadline | None = None
     seen = Facts(time.time())
     with _alone(ctx):
         while judging:
@@ -123,6 +125,7 @@ def verify(ctx: Context, choice: Choice = Choice(), *, settle: float = 0.0) -> R
             seen = _newer(seen, facts)
             judgements.update((check, judge(check, ctx.spec, facts)) for check in judging)
             judging = [check for check in judging if judgements[check].outcome in ("fail", "unknown")]
+            resting = resting or ctx.deadline(settle, "letting the cluster come to rest")
             if not judging or resting.expired or ctx.stop.is_set():
                 break
             ids = ", ".join(check.id for check in judging)
