@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.lab.conftest import Lab
 from tests.lab.test_gpu import HOLDER, eventually, kubectl, outcomes
 
