@@ -165,6 +165,7 @@ def saboteur(lab: Lab, script: str) -> Iterator[None]:
         thread.join(30)
 
 
+@pytest.mark.unproven
 def test_each_damage_fails_its_check(full: Lab) -> None:
     """A card that is gone, homes that lose files, open networks, privileged pods, pods that will not go."""
     full.call("card", vmid=WORKER, index=1, gone=True)
@@ -195,6 +196,7 @@ def test_each_damage_fails_its_check(full: Lab) -> None:
     full.gpuctl("jupyter", "--yes")
 
 
+@pytest.mark.unproven
 def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone(full: Lab) -> None:
     apply_object(full, HOLDER)
     eventually(full, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
@@ -212,6 +214,7 @@ def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone
     full.gpuctl("jupyter", "--yes")
 
 
+@pytest.mark.unproven
 def test_a_run_that_was_killed_among_notebooks_leaves_nothing_to_the_next(full: Lab) -> None:
     number = signal.SIGKILL
     assert full.interrupted("verify", "--only", "APP-02", at="notebook one", number=number) == -number
