@@ -23,12 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gpuctl.phases import PHASES
 from lab import instance
 from lab.paths import Instance
 
 ROOT = Path(__file__).parents[1]
 GPUCTL = [sys.executable, "-m", "gpuctl"]
-PHASES = ("provision", "bootstrap", "gpu", "manage", "jupyter")
+NAMES = [phase.name for phase in PHASES]
 REPEATS = 7
 MEMORY = """
 import resource, subprocess, sys
@@ -124,11 +125,11 @@ class Rehearsal:
         instance.up(self.lab, self.spec)
         found["lab up"] = {"seconds": round(time.monotonic() - started, 2)}
         try:
-            first = {name: self.gpuctl(name, "--yes") for name in PHASES}
+            first = {name: self.gpuctl(name, "--yes") for name in NAMES}
             found["first"] = {**first, "verify": self.gpuctl("verify")}
             found["verify --quick"] = self.gpuctl("verify", "--quick")
             found["plan, nothing to change"] = self.gpuctl("plan", "--detailed-exitcode")
-            again = {name: self.gpuctl(name, "--yes") for name in PHASES}
+            again = {name: self.gpuctl(name, "--yes") for name in NAMES}
             found["apply, nothing to change"] = again
             whole = sum(figures["seconds"] for figures in first.values())
             found["no-change share of first"] = round(sum(f["seconds"] for f in again.values()) / whole, 3)

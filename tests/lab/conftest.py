@@ -197,6 +197,26 @@ class Lab:
         return answer
 
 
+def kubectl(lab: Lab, arguments: str) -> str:
+    """What it says on the first server."""
+    return lab.inside(9011, f"k3s kubectl {arguments}")
+
+
+def outcomes(lab: Lab, *only: str, code: int, stress: bool = False) -> dict[str, dict[str, Any]]:
+    """What verify says of these checks, by id."""
+    words = [word for name in only for word in ("--only", name)] + ["--gpu-stress"] * stress
+    done = lab.gpuctl("verify", "-o", "json", *words, code=code)
+    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def eventually(lab: Lab, arguments: str, wanted: str, seconds: float = 60) -> None:
+    """Until kubectl says this."""
+    deadline = time.monotonic() + seconds
+    while (said := kubectl(lab, arguments)) != wanted:
+        assert time.monotonic() < deadline, said
+        time.sleep(1)
+
+
 def _lab(name: str, text: str, folder: Path) -> Iterator[Lab]:
     # two workers may have one of the same kind
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")

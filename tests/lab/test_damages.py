@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.conftest import Lab
-from tests.lab.test_gpu import eventually, kubectl, outcomes
+from tests.lab.conftest import Lab, eventually, kubectl, outcomes
 
 SERVER, WORKER = 9011, 9021
 SNAPSHOTS = "/var/lib/rancher/k3s/server/db/snapshots"

@@ -8,11 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.lab.conftest import ROOT, SMALL, Lab, _lab
+from tests.lab.conftest import ROOT, SMALL, Lab, _lab, eventually, kubectl, outcomes
 
 GITOPS = """\
 management:
@@ -70,22 +69,6 @@ def phase(lab: Lab, word: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def kubectl(lab: Lab, arguments: str) -> str:
-    return lab.inside(9011, f"k3s kubectl {arguments}")
-
-
-def eventually(lab: Lab, arguments: str, wanted: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while (said := kubectl(lab, arguments)) != wanted:
-        assert time.monotonic() < deadline, said
-        time.sleep(1)
-
-
-def outcomes(lab: Lab, code: int) -> dict[str, dict[str, Any]]:
-    done = lab.gpuctl("verify", "-o", "json", "--only", "MGT-03", "--only", "MGT-04", code=code)
-    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
-
-
 class Person:
     """Somebody with a clone of the repository."""
 
@@ -132,7 +115,7 @@ def test_fleet_comes_with_rancher_and_brings_what_was_committed(lab: Lab) -> Non
     assert "monitoring new, tests new" in said
     assert "gitrepo/gpuctl  in sync with the repository" in said
     assert kubectl(lab, REPLICAS) == "1/1"
-    assert {check["outcome"] for check in outcomes(lab, code=0).values()} == {"pass"}
+    assert {check["outcome"] for check in outcomes(lab, "MGT-03", "MGT-04", code=0).values()} == {"pass"}
     secret = kubectl(lab, SECRET)
     assert "nothing to change" in lab.gpuctl("manage", "--yes").stdout
     assert phase(lab, "plan") == ""
@@ -179,7 +162,7 @@ def test_a_revert_rolls_back_and_is_not_fought(lab: Lab) -> None:
 def test_a_silent_remote_and_one_that_refuses(lab: Lab) -> None:
     lab.call("git", down=True)
     assert "the Git server does not answer" in phase(lab, "plan", code=1)
-    assert outcomes(lab, code=7)["MGT-03"]["outcome"] == "unknown"
+    assert outcomes(lab, "MGT-03", "MGT-04", code=7)["MGT-03"]["outcome"] == "unknown"
     lab.call("git", refuse="main is protected")
     lab.edit(TAINT, "")
     said = phase(lab, "apply", code=1)
@@ -210,10 +193,13 @@ def test_wrong_credentials_stall_fleet_and_are_put_right(lab: Lab) -> None:
         "-n fleet-local get gitrepo gpuctl -o 'jsonpath={.status.conditions[?(@.type==\"Stalled\")].status}'",
         "True",
     )
-    assert "the gitjob is stalled: authentication required" in outcomes(lab, code=6)["MGT-03"]["reason"]
+    assert (
+        "the gitjob is stalled: authentication required"
+        in outcomes(lab, "MGT-03", "MGT-04", code=6)["MGT-03"]["reason"]
+    )
     assert "update secret/gpuctl-git" in phase(lab, "plan", code=3)
     phase(lab, "apply")
-    assert outcomes(lab, code=0)["MGT-03"]["outcome"] == "pass"
+    assert outcomes(lab, "MGT-03", "MGT-04", code=0)["MGT-03"]["outcome"] == "pass"
 
 
 def test_an_idle_fleet_is_named_before_the_deadline(lab: Lab) -> None:
@@ -225,7 +211,7 @@ def test_an_idle_fleet_is_named_before_the_deadline(lab: Lab) -> None:
     assert time.monotonic() - started < 120
     assert "Fleet does not bring the repository into the cluster" in said
     assert "Deployment cattle-fleet-system/fleet-controller: 0 of 1 pods ready" in said
-    assert "fleet-controller: 0 of 1 pods ready" in outcomes(lab, code=6)["MGT-03"]["reason"]
+    assert "fleet-controller: 0 of 1 pods ready" in outcomes(lab, "MGT-03", "MGT-04", code=6)["MGT-03"]["reason"]
     kubectl(lab, "-n cattle-fleet-system scale deployment fleet-controller --replicas=1")
     phase(lab, "apply")
     assert kubectl(lab, TOLERATIONS) == "dedicated"
@@ -255,11 +241,11 @@ def test_a_bundle_that_cannot_be_installed_is_named_with_helms_words(lab: Lab) -
     eventually(
         lab, "-n fleet-local get bundle gpuctl-clusters-small-tests -o 'jsonpath={.status.display.state}'", "ErrApplied"
     )
-    reason = outcomes(lab, code=6)["MGT-04"]["reason"]
+    reason = outcomes(lab, "MGT-03", "MGT-04", code=6)["MGT-04"]["reason"]
     assert "bundle gpuctl-clusters-small-tests: ErrApplied" in reason
     assert "no such luck" in reason
     lab.gpuctl("gitops", "push", "--yes")
-    assert {check["outcome"] for check in outcomes(lab, code=0).values()} == {"pass"}
+    assert {check["outcome"] for check in outcomes(lab, "MGT-03", "MGT-04", code=0).values()} == {"pass"}
 
 
 def test_what_holds_data_is_not_removed(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpuctl.verify.checks import STRESS
-from tests.lab.conftest import Lab
+from tests.lab.conftest import Lab, eventually, kubectl, outcomes
 
 WORKER = 9021
 HOLDER = """
@@ -28,24 +28,6 @@ spec:
       command: [sleep, "3600"]
       resources: {limits: {nvidia.com/gpu: "2"}}
 """
-
-
-def kubectl(lab: Lab, arguments: str) -> str:
-    return lab.inside(9011, f"k3s kubectl {arguments}")
-
-
-def outcomes(lab: Lab, *only: str, code: int, stress: bool = False) -> dict[str, dict[str, Any]]:
-    """What verify says of these checks, by id."""
-    words = [word for name in only for word in ("--only", name)] + ["--gpu-stress"] * stress
-    done = lab.gpuctl("verify", "-o", "json", *words, code=code)
-    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
-
-
-def eventually(lab: Lab, script: str, wanted: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while (said := kubectl(lab, script)) != wanted:
-        assert time.monotonic() < deadline, said
-        time.sleep(1)
 
 
 ALLOCATABLE = "get node wk1 -o 'jsonpath={.status.allocatable.nvidia\\.com/gpu}'"

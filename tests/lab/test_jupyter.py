@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import Lab
-from tests.lab.test_gpu import HOLDER, eventually, kubectl, outcomes
+from tests.lab.conftest import Lab, eventually, kubectl, outcomes
+from tests.lab.test_gpu import HOLDER
 
 WORKER = 9021
 NAMESPACE = "jupyterhub"

@@ -9,11 +9,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.lab.conftest import SMALL, Lab, _lab
+from tests.lab.conftest import SMALL, Lab, _lab, kubectl, outcomes
 
 SERVER = 9011
 NFS = "  nfs: {server: 10.0.0.5, path: /export}\n"
@@ -61,10 +60,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tmanage", MANAGED, tmp_path_factory.mktemp("manage"))
 
 
-def kubectl(lab: Lab, arguments: str) -> str:
-    return lab.inside(SERVER, f"k3s kubectl {arguments}")
-
-
 def planned(lab: Lab) -> list[str]:
     """What the phase would do: ``action target``."""
     plans = json.loads(lab.gpuctl("plan", "-o", "json").stdout)["plans"]
@@ -76,12 +71,6 @@ def planned(lab: Lab) -> list[str]:
 def refusal(lab: Lab) -> str:
     done = lab.gpuctl("manage", "--yes", code=2)
     return done.stdout + done.stderr
-
-
-def outcomes(lab: Lab, *only: str, code: int) -> dict[str, dict[str, Any]]:
-    words = [word for name in only for word in ("--only", name)]
-    done = lab.gpuctl("verify", "-o", "json", *words, code=code)
-    return {check["id"]: check for check in json.loads(done.stdout)["checks"]}
 
 
 def test_the_plan_changes_nothing_and_names_everything(lab: Lab) -> None:

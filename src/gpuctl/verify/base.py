@@ -30,8 +30,9 @@ Need = Literal[
     "volumes",
     "management",
 ]
-# sources that start pods: --quick does without them
-SLOW: frozenset[Need] = frozenset(("intruders", "paths", "starts", "stress", "notebooks", "volumes"))
+# sources that look through pods of their own; --quick does without them and all others that start pods
+IN_PODS: frozenset[Need] = frozenset(("intruders", "paths", "starts", "volumes"))
+SLOW: frozenset[Need] = IN_PODS | {"notebooks", "stress"}
 GROUPS: tuple[Group, ...] = ("infra", "cluster", "gpu", "management", "applications", "security")
 
 

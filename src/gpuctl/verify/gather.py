@@ -24,7 +24,7 @@ from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
 from gpuctl.verify import applications, gitops, intruders, management, network, paths, probes, starts, storage
-from gpuctl.verify.base import Need
+from gpuctl.verify.base import IN_PODS, Need
 from gpuctl.verify.facts import Clock, Cluster, Endpoint, EtcdMember, Facts, Gpus, Host, Hypervisor, Snapshot
 from gpuctl.verify.stress import gather as stress
 
@@ -39,23 +39,20 @@ EXPORTER, EXPORTER_PORT = "nvidia-dcgm-exporter", 9400
 DEPRECATED = re.compile(r"^apiserver_requested_deprecated_apis\{([^}]*)\} 1$", re.MULTILINE)
 METRIC = re.compile(r'^(DCGM_\w+)\{[^}]*UUID="([^"]+)"[^}]*\}\s+(\S+)', re.MULTILINE)
 
-# measured before all else, which would be a load on them
-ALONE: tuple[Need, ...] = ("hosts", "kubernetes")
-IN_PODS: frozenset[str] = frozenset(("intruders", "volumes", "starts", "paths"))
-
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 T = TypeVar("T")
+Source = Callable[[Context], Any]
 
 
 def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
     """The facts of these sources; the others stay None."""
     wanted = set(needs)
-    sources: dict[Need, Callable[[Context], Any]] = {
+    # before all else, which would be a load on them
+    first: dict[Need, Source] = {"hosts": _hosts, "kubernetes": _cluster}
+    together: dict[Need, Source] = {
         "proxmox": _hypervisor,
         "terraform": provision.drift,
-        "hosts": _hosts,
-        "kubernetes": _cluster,
         "gpus": _gpus,
         "hub": applications.hub,
         "gitops": gitops.observe,
@@ -79,33 +76,27 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
             except GpuctlError as error:
                 failed[need] = error
     found: dict[str, Any] = dict(failed)
-    for need in ALONE:
-        if need in wanted and need not in failed:
-            found[need] = _or_error(sources[need], ctx)
-    together: dict[Need, Callable[[Context], Any]] = {
-        need: partial(_or_error, source)
-        for need, source in sources.items()
-        if need in wanted and need not in failed and need not in ALONE
-    }
-    if in_pods := wanted & IN_PODS - failed.keys():
-        found.update(_in_pods(ctx, in_pods, together))
-    else:
-        found.update(_at_once(ctx, together))
+    able = wanted - failed.keys()
+    for need, source in first.items():
+        if need in able:
+            found[need] = _or_error(source, ctx)
+    looking = {need: source for need, source in together.items() if need in able}
+    found.update(_in_pods(ctx, able & IN_PODS, looking) if able & IN_PODS else _at_once(ctx, looking))
     # users' own work last: it loads what the rest looks at
-    if "notebooks" in wanted and "notebooks" not in failed:
+    if "notebooks" in able:
         found["notebooks"] = _or_error(partial(applications.notebooks, known=found.get("hub")), ctx)
-    if "stress" in wanted:
+    if "stress" in able:
         found["stress"] = _or_error(stress.observe, ctx)
     return Facts(now=time.time(), modes=_private_modes(ctx), **found)
 
 
-def _at_once(ctx: Context, sources: Mapping[Need, Callable[[Context], Any]]) -> dict[str, Any]:
+def _at_once(ctx: Context, sources: Mapping[Need, Source]) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=max(1, len(sources))) as pool:
-        running = {need: pool.submit(source, ctx) for need, source in sources.items()}
+        running = {need: pool.submit(_or_error, source, ctx) for need, source in sources.items()}
         return {need: future.result() for need, future in running.items()}
 
 
-def _in_pods(ctx: Context, wanted: Set[str], others: Mapping[Need, Callable[[Context], Any]]) -> dict[str, Any]:
+def _in_pods(ctx: Context, wanted: Set[Need], others: Mapping[Need, Source]) -> dict[str, Any]:
     """What pods of our own show. They start while the others look; what takes time in them is measured after that."""
     found: dict[str, Any] = {}
     try:
@@ -115,12 +106,15 @@ def _in_pods(ctx: Context, wanted: Set[str], others: Mapping[Need, Callable[[Con
                 intruders.post(ctx, namespace)
             sources = dict(others)
             if "volumes" in wanted:
-                sources["volumes"] = partial(_or_error, partial(storage.volumes, namespace=namespace))
+                sources["volumes"] = partial(storage.volumes, namespace=namespace)
             found = _at_once(ctx, sources)
             running = probes.running(ctx, namespace)
-            if "intruders" in wanted:
-                found["intruders"] = _or_error(partial(intruders.observe, namespace=namespace), ctx)
-            timed: dict[Need, Callable[..., Any]] = {"starts": starts.observe, "paths": paths.observe}
+            # one after the other: each would be a load on the others
+            timed: dict[Need, Callable[..., Any]] = {
+                "intruders": intruders.observe,
+                "starts": starts.observe,
+                "paths": paths.observe,
+            }
             for need, source in timed.items():
                 if need in wanted:
                     found[need] = _or_error(partial(source, namespace=namespace, running=running), ctx)

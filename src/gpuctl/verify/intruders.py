@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from gpuctl.context import Context
@@ -10,9 +11,8 @@ from gpuctl.run.errors import GpuctlError
 from gpuctl.verify import probes
 
 NAME = "gpuctl-intruder"
-# "cards <number>" comes last and only when both have been looked at: silence is not zero. An nvidia-smi that the
-# runtime put there may lack its libraries, which hides no device node
-# the runtime puts nvidia-smi into /usr/bin, which the image's own PATH need not name
+# "cards <number>" comes last and only when both have been looked at: silence is not zero. The runtime puts nvidia-smi
+# into /usr/bin, which the image's own PATH need not name; it may lack its libraries, which hides no device node
 LOOK = """
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 nodes=0; listed=0
@@ -39,27 +39,27 @@ def post(ctx: Context, namespace: str) -> None:
     ctx.kubernetes.post(f"/apis/apps/v1/namespaces/{namespace}/daemonsets", daemon_set)
 
 
-def observe(ctx: Context, namespace: str) -> dict[str, int | GpuctlError]:
-    """By GPU node: how many cards such a pod sees, or why that is not known."""
-    wanted = {node.name for node in gpu.gpu_nodes(ctx.spec)}
-    running: dict[str, str] = {}
-    for _ in ctx.deadline(READY_SECONDS, "starting the pods that ask for no GPU").ticks(0.5):
-        pods = probes.by_node(ctx, namespace, NAME)
-        running = {node: str(pod["metadata"]["name"]) for node, pod in pods.items() if probes.is_ready(pod)}
-        if wanted <= running.keys():
-            break
+def observe(ctx: Context, namespace: str, running: Mapping[str, str | GpuctlError]) -> dict[str, int | GpuctlError]:
+    """By GPU node: how many cards such a pod sees, or why that is not known. ``running``: the probe of each node."""
+    wanted = sorted(node.name for node in gpu.gpu_nodes(ctx.spec))
+    able = {name for name in wanted if isinstance(running.get(name), str)}
+    waiting = ctx.deadline(READY_SECONDS, "starting the pods that ask for no GPU")
+    pods, _ = probes.await_pods(ctx, namespace, NAME, able, waiting)
     deadline = ctx.deadline(EXEC_SECONDS, "counting the cards that pods see")
 
     def one(node: str) -> int | GpuctlError:
-        if node not in running:
+        probe = running.get(node)
+        if isinstance(probe, GpuctlError):
+            return probe
+        if node not in pods:
             return GpuctlError("no pod runs there under the runtime class nvidia", next="gpuctl gpu")
         try:
-            return count(ctx.kubernetes.exec(namespace, running[node], ["sh", "-c", LOOK], deadline=deadline))
+            return count(ctx.kubernetes.exec(namespace, pods[node], ["sh", "-c", LOOK], deadline=deadline))
         except GpuctlError as error:
             return error
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return dict(zip(sorted(wanted), pool.map(one, sorted(wanted)), strict=True))
+        return dict(zip(wanted, pool.map(one, wanted), strict=True))
 
 
 def count(said: str) -> int:

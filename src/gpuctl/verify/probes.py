@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from typing import Any
 
 from gpuctl.context import Context
 from gpuctl.phases import namespaces
+from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import GpuctlError
 
 READY_SECONDS = 180.0
@@ -28,14 +29,7 @@ def running(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     """The probe that runs on every node of the spec: the pod's name by node, or why there is none."""
     wanted = {node.name for node in ctx.spec.nodes}
     able = {str(node["metadata"]["name"]) for node in ctx.kubernetes.nodes() if is_ready(node)} & wanted
-    seen: dict[str, dict[str, Any]] = {}
-    ready: dict[str, str] = {}
-    for _ in ctx.deadline(READY_SECONDS, "starting the probe pods").ticks(0.5):
-        seen = by_node(ctx, namespace, NAME)
-        ready = {node: str(pod["metadata"]["name"]) for node, pod in seen.items() if is_ready(pod)}
-        ctx.say("progress", f"{len(ready)} of {len(able)} probe pods run", phase="verify", done=len(ready))
-        if able <= ready.keys():
-            break
+    ready, seen = await_pods(ctx, namespace, NAME, able, ctx.deadline(READY_SECONDS, "starting the probe pods"))
     found: dict[str, str | GpuctlError] = {}
     for name in sorted(wanted):
         if name not in able:
@@ -45,10 +39,20 @@ def running(ctx: Context, namespace: str) -> dict[str, str | GpuctlError]:
     return found
 
 
-def by_node(ctx: Context, namespace: str, app: str) -> dict[str, dict[str, Any]]:
-    """The pods of a daemon set of ours, by node."""
-    pods = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app={app}")
-    return {str(pod["spec"].get("nodeName")): pod for pod in pods}
+def await_pods(
+    ctx: Context, namespace: str, app: str, nodes: Set[str], deadline: Deadline
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """The pods of a daemon set of ours by node, once those on ``nodes`` are Ready: names of the Ready, and all."""
+    seen: dict[str, dict[str, Any]] = {}
+    ready: dict[str, str] = {}
+    for _ in deadline.ticks(0.5):
+        pods = ctx.kubernetes.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app={app}")
+        seen = {str(pod["spec"].get("nodeName")): pod for pod in pods}
+        ready = {node: str(pod["metadata"]["name"]) for node, pod in seen.items() if is_ready(pod)}
+        ctx.say("progress", f"{len(ready)} of {len(nodes)} {app} pods run", phase="verify", done=len(ready))
+        if nodes <= ready.keys():
+            break
+    return ready, seen
 
 
 def is_ready(item: Mapping[str, Any]) -> bool:

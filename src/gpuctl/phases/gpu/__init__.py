@@ -29,7 +29,7 @@ RESTART_SECONDS = 180.0
 POLICY = "/apis/nvidia.com/v1/clusterpolicies/cluster-policy"
 
 
-# systemd tries again by itself (Restart=always): a first failure, such as a port of the old process, is not the end
+# systemd tries again by itself (Restart=always), so a first failure is not the end: seen in the lab, cause not found
 RESTART = """
 systemctl restart {unit} && exit
 journalctl --unit={unit} --output=cat --lines=15

@@ -4,8 +4,8 @@ python3 - serve POD_UID ADDRESS SECONDS   listen in the pod's network and in the
                                           them (ADDRESS is the host's)
 python3 - look POD_UID NAME PEER=ADDRESS:PORT ...   from the pod: how often NAME is resolved; of each peer, how many
                                           small packets are lost and the largest one that arrives unfragmented
-python3 - push POD_UID POD=ADDRESS:PORT HOST=ADDRESS:PORT SECONDS   TCP as fast as it goes, from the pod to one, then
-                                          from the host itself to the other; bit/s, or why not
+python3 - push POD_UID POD=ADDRESS:PORT HOST=ADDRESS:PORT SECONDS   TCP as fast as it goes, from the host itself to
+                                          one, then from the pod to the other; bit/s, or why not
 """
 
 import contextlib
@@ -208,10 +208,9 @@ def resolved(name: str, nameserver: str) -> int:
             try:
                 asking.connect((nameserver, 53))
                 asking.send(head + question)
-                answer = asking.recv(4096)
-            except OSError:
+                identity, flags, _, answers = struct.unpack(">HHHH", asking.recv(4096)[:8])
+            except (OSError, struct.error):
                 continue
-        identity, flags, _, answers = struct.unpack(">HHHH", answer[:8])
         good += identity == number and not flags & 0x000F and answers > 0
     return good
 
