@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SECONDS = 15
 PAGE = 500
+APPLY = "application/apply-patch+yaml"
 
 
 class Kubernetes:
@@ -130,7 +131,7 @@ class Kubernetes:
     def apply(self, path: str, item: Mapping[str, Any], *, dry_run: bool = False) -> Any:
         """Server-side apply as field manager gpuctl; the object as it is (or, with ``dry_run``, would be) then."""
         query: dict[str, object] = {"fieldManager": "gpuctl", "force": "true", **({"dryRun": "All"} if dry_run else {})}
-        return self._call("PATCH", path, query=query, body=item, content="application/apply-patch+yaml")
+        return self._call("PATCH", path, query=query, body=item, content=APPLY)
 
     def drift(self, item: Mapping[str, Any], namespace: str) -> str:
         """In a word how the live object differs from what was applied: ``missing``, ``changed`` or "".
@@ -211,6 +212,7 @@ class Kubernetes:
         self, method: str, path: str, *, query: dict[str, object] | None = None, body: object = None, content: str = ""
     ) -> Any:
         from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import ProtocolError
 
         api = self.api()
         with self.translate(f"{method} {path}"):
@@ -222,8 +224,13 @@ class Kubernetes:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = api.call_api(*request, _request_timeout=SECONDS)
-            text = (response.read() or b"").decode()
+            try:
+                response, text = _answer(api, request)
+            except ProtocolError:
+                # cut off in mid-answer, as when the VIP moves or a server restarts; these may be said twice
+                if method not in ("GET", "DELETE") and content != APPLY:
+                    raise
+                response, text = _answer(api, request)
             if not 200 <= response.status < 300:
                 raise ApiException(status=response.status, reason=response.reason, body=text)
         try:
@@ -258,6 +265,11 @@ class Kubernetes:
                 cause=" ".join(str(error).split())[-300:],
                 next="gpuctl status; gpuctl bootstrap repairs the servers",
             ) from error
+
+
+def _answer(api: Any, request: tuple[Any, ...]) -> tuple[Any, str]:
+    response = api.call_api(*request, _request_timeout=SECONDS)
+    return response, (response.read() or b"").decode()
 
 
 def _must_be_success(status: str, where: str, said: str) -> None:

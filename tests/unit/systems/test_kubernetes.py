@@ -1,4 +1,4 @@
-"""exec through the real client, against a server on loopback that says what a kubelet would, or goes away."""
+"""Calls and exec through the real client, against a server on loopback that says what a kubelet would, or goes away."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def frame(channel: int, text: str) -> bytes:
 CLOSE = b"\x88\x02\x03\xe8"
 
 
+def known(folder: Path, port: int) -> Kubernetes:
+    kubeconfig = folder / "kubeconfig"
+    config = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "x", "user": {}}],
+    }
+    kubeconfig.write_text(json.dumps(config), encoding="utf-8")
+    return Kubernetes(kubeconfig)
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
     def start(*frames: bytes, then: Flag | None = None) -> Kubernetes:
@@ -60,15 +72,7 @@ def serve(tmp_path: Path) -> Serve:
                     then.wait(20)
 
         Thread(target=answer, daemon=True).start()
-        kubeconfig = tmp_path / "kubeconfig"
-        config = {
-            "current-context": "x",
-            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-            "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{listener.getsockname()[1]}"}}],
-            "users": [{"name": "x", "user": {}}],
-        }
-        kubeconfig.write_text(json.dumps(config), encoding="utf-8")
-        return Kubernetes(kubeconfig)
+        return known(tmp_path, listener.getsockname()[1])
 
     return start
 
@@ -105,3 +109,38 @@ def test_a_stopped_run_and_a_late_command_give_no_partial_output(serve: Serve) -
             run(serve(frame(1, "cards 0\n"), then=held), seconds=0.5)
     finally:
         held.set()
+
+
+@pytest.fixture
+def broken_off(tmp_path: Path) -> tuple[Kubernetes, list[str]]:
+    """A server whose first answer breaks off in the middle, and what it was asked."""
+    listener, asked = socket.create_server(("127.0.0.1", 0)), list[str]()
+
+    def answer() -> None:
+        with listener:
+            for body in (b'{"kind": "No', b'{"kind": "Node"}'):
+                connection = listener.accept()[0]
+                with connection:
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(4096)
+                    asked.append(request.decode().split("\r\n")[0])
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 16\r\n\r\n" + body)
+
+    Thread(target=answer, daemon=True).start()
+    return known(tmp_path, listener.getsockname()[1]), asked
+
+
+def test_what_may_be_said_twice_is_repeated_when_the_answer_breaks_off(
+    broken_off: tuple[Kubernetes, list[str]],
+) -> None:
+    kubernetes, asked = broken_off
+    assert kubernetes.apply("/api/v1/nodes/n", {"kind": "Node"}, dry_run=True) == {"kind": "Node"}
+    assert len(asked) == 2
+
+
+def test_what_may_not_be_said_twice_is_not_repeated(broken_off: tuple[Kubernetes, list[str]]) -> None:
+    kubernetes, asked = broken_off
+    with pytest.raises(GpuctlError, match="does not answer"):
+        kubernetes.post("/api/v1/nodes", {"kind": "Node"})
+    assert len(asked) == 1
