@@ -44,7 +44,8 @@ def explain(name: str) -> str:
     """Text for people. KeyError with the nearest names when there is no such field or rule."""
     for rule in rules.ALL:
         if rule.id == name.upper():
-            return f"{rule.id} ({rule.severity}): {rule.title}\n  why      {rule.reason}"
+            source = f"\n  source   {rule.source}" if rule.source else ""
+            return f"{rule.id} ({rule.severity}): {rule.title}\n  why      {rule.reason}{source}"
     every = {field.name: field for field in described()}
     wanted = "".join(part for part in name.replace("[]", "").split() if part)
     field = every.get(wanted)
@@ -77,8 +78,8 @@ def reference() -> str:
         example = f" E.g. `{field.example}`." if field.example else ""
         cells = (f"`{field.name}`", field.type, default, f"{field.text}{example}")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    lines += ["", "## Rules", "", "| rule | severity | says | why |", "|---|---|---|---|"]
-    lines += [f"| {rule.id} | {rule.severity} | {rule.title} | {rule.reason} |" for rule in rules.ALL]
+    lines += ["", "## Rules", "", "| rule | severity | says | why | source |", "|---|---|---|---|---|"]
+    lines += [f"| {rule.id} | {rule.severity} | {rule.title} | {rule.reason} | {rule.source} |" for rule in rules.ALL]
     return "\n".join(lines) + "\n"
 
 

@@ -16,10 +16,11 @@ Broken = tuple[Loc, str, str]
 
 @dataclass(frozen=True)
 class Rule:
-    """``check`` gives every place that breaks it."""
+    """``check`` gives every place that breaks it. ``source``: where the reason is written down, for who doubts it."""
 
     id: str
     severity: Severity
     title: str
     reason: str
     check: Callable[[Resolved, Cluster], Iterable[Broken]]
+    source: str = ""
