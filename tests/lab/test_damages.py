@@ -29,6 +29,23 @@ BLOCK = (
     "nft add table ip broken; nft add chain ip broken in '{ type filter hook input priority -300; }'; "
     "nft add rule ip broken in udp dport 8472 drop"
 )
+# nobody approves this kind
+WAITING = """
+apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: waiting}
+spec: {request: REQUEST, signerName: example.com/nobody, usages: [client auth]}
+"""
+REQUEST = "openssl req -new -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=somebody 2>/dev/null | base64 -w0"
+# an API that knows anonymous users, and a binding that lets them see everything
+CONFIG = "/etc/rancher/k3s/config.yaml"
+ANSWERS = "until k3s kubectl get --raw /readyz >/dev/null 2>&1; do sleep 1; done"
+OPEN = (
+    f"cp -p {CONFIG} /root; printf '%s\\n' 'kube-apiserver-arg: [anonymous-auth=true]' >> {CONFIG}; "
+    f"systemctl restart k3s; {ANSWERS}; "
+    "k3s kubectl create clusterrolebinding open --clusterrole=cluster-admin --user=system:anonymous"
+)
+SHUT = f"k3s kubectl delete clusterrolebinding open; cp -p /root/config.yaml {CONFIG}; systemctl restart k3s; {ANSWERS}"
 DNS = "k3s kubectl -n kube-system scale deployment coredns --replicas="
 
 DAMAGES = [
@@ -37,12 +54,15 @@ DAMAGES = [
      "k3s kubectl -n kube-system delete pod crashing", "crashing: "),
     ("CLU-09", WORKER, BLOCK, "nft delete table ip broken", "100 % lost to "),
     ("CLU-12", SERVER, f"{DNS}0", f"{DNS}1", "wk1: 0 of 100"),
+    ("CLU-18", SERVER, f"sed \"s/REQUEST/$({REQUEST})/\" <<'END' | k3s kubectl apply -f -\n{WAITING}\nEND",
+     "k3s kubectl delete csr waiting", "waiting: waits for approval"),
     ("GPU-02", WORKER, "mv /run/nvidia/validations/cuda-ready /root", "mv /root/cuda-ready /run/nvidia/validations",
      "wk1: no cuda-ready"),
     ("INF-07", WORKER, f"{FORGED} > /usr/bin/date; chmod 755 /usr/bin/date", "mv /usr/bin/date.real /usr/bin/date",
      "wk1: +2."),
     ("SEC-01", SERVER, "chmod 644 /var/lib/rancher/k3s/server/token", "chmod 600 /var/lib/rancher/k3s/server/token",
      "cp1:/var/lib/rancher/k3s/server/token: mode 0644"),
+    ("SEC-02", SERVER, OPEN, SHUT, "/api/v1/secrets: answers 200"),
     ("SEC-04", SERVER, f"{READABLE} > {SNAPSHOTS}/zz", f"rm {SNAPSHOTS}/zz", "cp1: 1 readable Secrets in zz"),
 ]  # fmt: skip
 
@@ -56,6 +76,7 @@ PROMISES: list[tuple[str, dict[str, str], str]] = [
     ),
     ("INF-02", {"80gb, count: 2}": "80gb, count: 1}", "gpus: 2, cpus": "gpus: 1, cpus"}, "wk1: 2 cards instead of 1"),
     ("INF-04", {"cpus: 8": "cpus: 6"}, "vm/wk1"),
+    ("INF-06", {"memory: 32GiB": "memory: 40GiB"}, "wk1: memory is -20.0% of the spec's"),
 ]
 
 pytestmark = pytest.mark.usefixtures("applied")

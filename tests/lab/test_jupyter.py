@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from tests.lab.conftest import Lab, eventually, kubectl, outcomes
 from tests.lab.test_gpu import HOLDER
 
@@ -38,6 +36,12 @@ spec:
       command: [sleep, "3600"]
       securityContext: {privileged: true}
 """
+
+
+# pods, and not their host, write slowly to the scratch disk
+LIMIT = "/sys/fs/cgroup/blkio/kubepods/blkio.throttle.write_bps_device"
+SLOW = f'echo "$(findmnt -no MAJ:MIN /var/lib/gpuctl/scratch) {20 << 20}" > {LIMIT}'
+FAST = f'echo "$(findmnt -no MAJ:MIN /var/lib/gpuctl/scratch) 0" > {LIMIT}'
 
 
 def notebook(lab: Lab, what: str, user: str, argument: str = "") -> str:
@@ -146,15 +150,22 @@ def test_a_hub_that_is_down_is_named_once_and_brought_back(full: Lab) -> None:
 
 
 @contextmanager
-def saboteur(lab: Lab, script: str) -> Iterator[None]:
-    """Runs a script on the server again and again, and takes the file away by which homes are tried."""
+def saboteur(lab: Lab) -> Iterator[None]:
+    """Keeps notebooks of two cards from going, and takes the file away by which homes are tried."""
+    pods = f"k3s kubectl -n {NAMESPACE} get pods -l component=singleuser-server -o name"
+    stuck = '\'{"metadata":{"finalizers":["example.com/stuck"]}}\''
+    hold = (
+        f"for p in $({pods}); do "
+        f"k3s kubectl -n {NAMESPACE} get $p -o yaml | grep -q 'nvidia.com/gpu: \"2\"' && "
+        f"k3s kubectl -n {NAMESPACE} patch $p --type merge -p {stuck}; done; true"
+    )
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(0.3):
             for file in (lab.instance.root / "nfs/exports").rglob(".gpuctl-verify"):
                 file.unlink(missing_ok=True)
-            lab.inside(9011, script)
+            lab.inside(9011, hold)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -163,40 +174,36 @@ def saboteur(lab: Lab, script: str) -> Iterator[None]:
     finally:
         over.set()
         thread.join(30)
+        free = '\'{"metadata":{"finalizers":null}}\''
+        lab.inside(9011, f"for p in $({pods}); do k3s kubectl -n {NAMESPACE} patch $p --type merge -p {free}; done")
 
 
-@pytest.mark.unproven
 def test_each_damage_fails_its_check(full: Lab) -> None:
-    """A card that is gone, homes that lose files, open networks, privileged pods, pods that will not go."""
-    full.call("card", vmid=WORKER, index=1, gone=True)
+    """Cards that are promised only, homes that lose files, slow disks, open networks, pods that will not go."""
     kubectl(full, f"label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=privileged --overwrite")
     apply_object(full, INTRUDER)
     apply_object(full, OPEN)
-    pods = f"k3s kubectl -n {NAMESPACE} get pods -l component=singleuser-server -o name"
-    stuck = '\'{"metadata":{"finalizers":["example.com/stuck"]}}\''
-    script = (
-        f"for p in $({pods}); do "
-        f"k3s kubectl -n {NAMESPACE} get $p -o yaml | grep -q nvidia.com/gpu && "
-        f"k3s kubectl -n {NAMESPACE} patch $p --type merge -p {stuck}; done; true"
-    )
-    with saboteur(full, script):
-        said = outcomes(full, "APP-03", "APP-04", "APP-06", "APP-07", "SEC-05", code=6)
+    full.inside(WORKER, SLOW)
+    full.edit("{name: one, gpus: 1", "{name: one, gpus: 2")
+    try:
+        with saboteur(full):
+            said = outcomes(full, "APP-03", "APP-04", "APP-05", "APP-06", "APP-07", "SEC-05", code=6)
+    finally:
+        full.edit("{name: one, gpus: 2", "{name: one, gpus: 1")
+        full.inside(WORKER, FAST)
+        kubectl(full, f"-n {NAMESPACE} delete pod intruder")
+        kubectl(full, f"-n {NAMESPACE} delete networkpolicy everything")
     reasons = {id: check["reason"] for id, check in said.items()}
-    assert "two: sees 1 of 2" in reasons["APP-03"]
+    assert "one: sees 1 of 2" in reasons["APP-03"]
     assert "cpu: a file is gone or changed after a restart" in reasons["APP-04"]
+    assert "wk1: only " in reasons["APP-05"]
     assert "cpu: reaches Kubernetes API" in reasons["APP-06"]
-    assert "after 9" in reasons["APP-07"]
+    assert "two: after 9" in reasons["APP-07"]
     assert "intruder: c is privileged" in reasons["SEC-05"]
-    free = '\'{"metadata":{"finalizers":null}}\''
-    full.inside(9011, f"for p in $({pods}); do k3s kubectl -n {NAMESPACE} patch $p --type merge -p {free}; done")
-    full.call("card", vmid=WORKER, index=1)
-    kubectl(full, f"-n {NAMESPACE} delete pod intruder")
-    kubectl(full, f"-n {NAMESPACE} delete networkpolicy everything")
     assert "namespace/jupyterhub" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
     full.gpuctl("jupyter", "--yes")
 
 
-@pytest.mark.unproven
 def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone(full: Lab) -> None:
     apply_object(full, HOLDER)
     eventually(full, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
@@ -214,7 +221,6 @@ def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone
     full.gpuctl("jupyter", "--yes")
 
 
-@pytest.mark.unproven
 def test_a_run_that_was_killed_among_notebooks_leaves_nothing_to_the_next(full: Lab) -> None:
     number = signal.SIGKILL
     assert full.interrupted("verify", "--only", "APP-02", at="notebook one", number=number) == -number
@@ -223,3 +229,35 @@ def test_a_run_that_was_killed_among_notebooks_leaves_nothing_to_the_next(full: 
     assert found["APP-02"]["outcome"] == "pass"
     users = "get pvc -l component=singleuser-storage -o 'jsonpath={.items[*].metadata.name}'"
     assert kubectl(full, f"-n {NAMESPACE} {users}") == "claim-alice"
+
+
+RANCHER = "rancher: {hostname: rancher.example, replicas: 1}"
+GITOPS = """
+  gitops:
+    repo: https://git.example/platform/clusters.git
+    path: clusters/small
+    polling: 2s
+    credentials: {username: gpuctl, password: env:GIT_PASSWORD}
+    bundles: [policies, jupyterhub]"""
+UIDS = "get pvc,deployment/hub -o 'jsonpath={.items[*].metadata.uid}'"
+
+
+def test_fleet_takes_over_the_hub_as_it_runs_and_brings_what_the_spec_changes(full: Lab) -> None:
+    """And gpuctl takes it back: no claim and no Deployment is made anew on either way."""
+    before = kubectl(full, f"-n {NAMESPACE} {UIDS}")
+    full.edit(RANCHER, RANCHER + GITOPS)
+    for bundle in ("policies", "jupyterhub"):
+        full.gpuctl("gitops", "adopt", bundle, "--yes")
+    assert "nothing to change" in full.gpuctl("jupyter", "--yes").stdout
+    full.edit("{name: cpu, cpus: 1, memory: 2GiB}", "{name: cpu, cpus: 1, memory: 1GiB}")
+    done = full.gpuctl("apply", "--yes").stdout
+    assert "fleet/jupyterhub" in done
+    assert full.proven in done
+    full.gpuctl("plan", "--detailed-exitcode", code=0)
+    full.edit(GITOPS, "")
+    assert "still" in full.gpuctl("jupyter", "--yes", code=1).stderr
+    full.edit(RANCHER, RANCHER + GITOPS.replace("[policies, jupyterhub]", "[monitoring]"))
+    for bundle in ("policies", "jupyterhub"):
+        full.gpuctl("gitops", "adopt", bundle, "--yes")
+    assert "nothing to change" in full.gpuctl("jupyter", "--yes").stdout
+    assert kubectl(full, f"-n {NAMESPACE} {UIDS}") == before

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -21,7 +21,7 @@ from gpuctl.phases.gpu import observe
 from gpuctl.phases.jupyter import reach
 from gpuctl.render import jupyterhub
 from gpuctl.run.deadline import Deadline
-from gpuctl.run.errors import GpuctlError
+from gpuctl.run.errors import DeadlineExceeded, GpuctlError
 from gpuctl.spec.resolved import JupyterHub, Profile
 from gpuctl.systems.jupyterhub import Hub as Api
 from gpuctl.verify.facts import Compute, Hub, Notebook
@@ -93,19 +93,20 @@ def _user(ctx: Context, api: Api) -> Iterator[str]:
     try:
         yield user
     finally:
-        try:
-            _remove(ctx, api, user)
-        except GpuctlError as error:
-            # what was measured holds all the same; the next run removes it first
-            ctx.say("warning", f"the user {user} of the notebooks is left behind: {error.what}", phase="verify")
+        _remove(ctx, api, user)
 
 
 def _remove(ctx: Context, api: Api, user: str) -> None:
-    """Server, user and home; not stopped by an interrupt, which is when it matters."""
+    """Server, user and home; not stopped by an interrupt, which is when it matters.
+
+    What cannot be removed takes no measurement along: it is said, and the next run tries it again.
+    """
     deadline = Deadline.after(STOP_SECONDS, f"removing the user {user}")
     try:
         api.stop(user, deadline)
         api.delete_user(user)
+    except GpuctlError as error:
+        ctx.say("warning", f"the user {user} of the notebooks is left behind: {error.what}", phase="verify")
     finally:
         for claim in ctx.kubernetes.list(CLAIMS):
             if _belongs(claim, user):
@@ -149,7 +150,11 @@ class _Probe:
             found = replace(found, held=str(held))
         except GpuctlError as error:
             found = replace(found, error=f"{error.what}{f' ({error.cause.splitlines()[0]})' if error.cause else ''}")
-        return replace(found, released=self._stop()) if found.ready is not None else self._stopped(found)
+        try:
+            took = self._stop()
+        except GpuctlError as error:
+            return replace(found, error=found.error or error.what)
+        return replace(found, released=took) if found.ready is not None else found
 
     def _start(self, profile: Profile) -> float:
         """Seconds until the hub calls it ready, and it is."""
@@ -269,18 +274,12 @@ class _Probe:
         ]
 
     def _stop(self) -> float:
-        """Seconds until the pod is gone and with it its hold on cards."""
+        """Seconds until the pod is gone and with it its hold on cards; of one that does not go, those waited."""
         started = time.monotonic()
         deadline = Deadline.after(STOP_SECONDS, f"stopping the notebook of {self.user}", self.ctx.stop)
-        self.api.stop(self.user, deadline)
+        with suppress(DeadlineExceeded):
+            self.api.stop(self.user, deadline)
         for _ in deadline.ticks(0.5):
             if not self._pod():
                 break
         return time.monotonic() - started
-
-    def _stopped(self, found: Notebook) -> Notebook:
-        try:
-            self._stop()
-        except GpuctlError as error:
-            return replace(found, error=found.error or error.what)
-        return found
