@@ -76,33 +76,41 @@ func certPool(path string) *x509.CertPool {
 }
 
 // apiProxy authenticates client certificates itself and vouches for them to the API server by the request-header CA.
+// Who shows none is passed on as they are: a token, or nobody, is the API server's own business.
 func (s *supervisor) apiProxy() http.Handler {
 	identity, err := tls.LoadX509KeyPair(tlsDir+"/client-auth-proxy.crt", tlsDir+"/client-auth-proxy.key")
 	must(err, "loading the proxy's certificate")
-	target, _ := url.Parse(localAPI)
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.FlushInterval = -1
-	proxy.Transport = &http.Transport{
-		TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{identity}, RootCAs: certPool(tlsDir + "/server-ca.crt")},
-		DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext, MaxIdleConnsPerHost: 200,
-	}
-	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
-		http.Error(w, "apiserver not ready: "+err.Error(), http.StatusServiceUnavailable)
-	}
+	vouched, passed := proxyAs(identity), proxyAs()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name := range r.Header {
 			if strings.HasPrefix(http.CanonicalHeaderKey(name), "X-Remote-") {
 				r.Header.Del(name)
 			}
 		}
-		if len(r.TLS.PeerCertificates) > 0 {
-			who := r.TLS.PeerCertificates[0].Subject
-			r.Header.Set("X-Remote-User", who.CommonName)
-			r.Header["X-Remote-Group"] = append([]string{"system:authenticated"}, who.Organization...)
-			r.Header.Del("Authorization")
+		if len(r.TLS.PeerCertificates) == 0 {
+			passed.ServeHTTP(w, r)
+			return
 		}
-		proxy.ServeHTTP(w, r)
+		who := r.TLS.PeerCertificates[0].Subject
+		r.Header.Set("X-Remote-User", who.CommonName)
+		r.Header["X-Remote-Group"] = append([]string{"system:authenticated"}, who.Organization...)
+		r.Header.Del("Authorization")
+		vouched.ServeHTTP(w, r)
 	})
+}
+
+func proxyAs(identity ...tls.Certificate) http.Handler {
+	target, _ := url.Parse(localAPI)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.FlushInterval = -1
+	proxy.Transport = &http.Transport{
+		TLSClientConfig: &tls.Config{Certificates: identity, RootCAs: certPool(tlsDir + "/server-ca.crt")},
+		DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext, MaxIdleConnsPerHost: 200,
+	}
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+		http.Error(w, "apiserver not ready: "+err.Error(), http.StatusServiceUnavailable)
+	}
+	return proxy
 }
 
 func (s *supervisor) serve() {
