@@ -75,7 +75,7 @@ def _model(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
         wrong = (
             f"{model} is refused: {why}"
             if why
-            else f"the model {model!r} is not known, so its labels and layouts are not checked"
+            else f"the model {model!r} is not known, so neither its labels nor its layouts can be checked"
         )
         yield ("nodes", "pools", number, "gpus", "model"), wrong, f"known: {', '.join(sorted(known))}"
 
