@@ -79,6 +79,10 @@ def _finding(problem: Any, value: Any, at: Any) -> Finding:
     loc: Loc = tuple(problem["loc"])
     kind = problem["type"]
     if kind == "extra_forbidden":
+        from gpuctl.spec.rules.permissions import refusal
+
+        if refused := refusal(loc[-1]):
+            return Finding(at(loc, key=True), "error", "SPEC-07", *refused)
         known = _fields_at(loc[:-1])
         near = difflib.get_close_matches(str(loc[-1]), known, 1)
         fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"

@@ -64,6 +64,12 @@ def _taint(value: object) -> tuple[str, str, str]:
     return key, content, effect
 
 
+def _ingress(value: object) -> object:
+    if value not in ("traefik", "nginx", "none", "ingress-nginx"):
+        raise ValueError(f"{value!r} is no ingress controller that gpuctl installs: traefik, nginx or none")
+    return value
+
+
 def _text(pattern: str) -> Any:
     return WithJsonSchema({"type": "string", "examples": [pattern]})
 
@@ -76,6 +82,12 @@ Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10")]
 Addresses = Annotated[tuple[IPv4Address, ...], BeforeValidator(_addresses), _text("10.0.0.11-10.0.0.13")]
 Checksum = Annotated[tuple[str, str], BeforeValidator(_checksum), _text("sha256:<64 hex digits>")]
 Taint = Annotated[tuple[str, str, str], BeforeValidator(_taint), _text("dedicated=gpu:NoSchedule")]
+# ingress-nginx is read so that VER-05 can refuse it beside every other finding; nothing behind the rules knows it
+Ingress = Annotated[
+    Literal["traefik", "nginx", "none", "ingress-nginx"],
+    BeforeValidator(_ingress),
+    WithJsonSchema({"enum": ["traefik", "nginx", "none"], "type": "string"}),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
 Hostname = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
@@ -209,7 +221,7 @@ class Kubernetes(Part):
     service_cidr: Cidr = Field(IPv4Network("10.43.0.0/16"), description="Addresses of Services.")
     cni: Literal["flannel"] = Field("flannel", description="Pod network.")
     flannel_backend: Literal["vxlan", "host-gw", "wireguard-native"] = Field("vxlan", description="Flannel's backend.")
-    ingress: Literal["traefik", "nginx", "none"] = Field("traefik", description="Ingress controller.")
+    ingress: Ingress = Field("traefik", description="Ingress controller.")
     cluster_domain: str = Field("cluster.local", description="DNS domain of the cluster.")
     max_pods: int = Field(110, ge=10, le=500, description="Pods per node.")
     snapshot_schedule: str = Field("0 */6 * * *", description="When etcd snapshots are taken (cron).")

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from gpuctl.spec.findings import Finding
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SpecPath
-from gpuctl.spec.rules import capacity, compatibility, gitops, gpus, jupyterhub, management, network, security, topology
+from gpuctl.spec.rules import (
+    capacity,
+    compatibility,
+    exclusions,
+    gitops,
+    gpus,
+    jupyterhub,
+    management,
+    network,
+    security,
+    topology,
+)
 from gpuctl.spec.rules.base import Loc, Rule
 
 ALL: tuple[Rule, ...] = (
@@ -20,6 +31,7 @@ ALL: tuple[Rule, ...] = (
     *security.RULES,
     *management.RULES,
     *gitops.RULES,
+    *exclusions.RULES,
 )
 
 

@@ -67,8 +67,20 @@ def _open(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 
 
 RULES = (
-    Rule("GIT-01", "error", "Fleet is there", "gpuctl never installs a second Fleet beside Rancher's.", _rancher),
-    Rule("GIT-02", "error", "Bundles keep their names", "A hashed name is found by nobody.", _names),
-    Rule("GIT-03", "error", "Credentials fit the repository", "Git would ask, and nobody answers.", _credentials),
-    Rule("GIT-04", "error", "No password in the clear", "Whoever listens could change the cluster.", _open),
-)
+    Rule(
+        "GIT-01", "error", "Fleet is there", "gpuctl never installs a second Fleet beside Rancher's.", _rancher,
+        "Fleet documentation: Rancher installs its own; two managers fight",
+    ),
+    Rule(
+        "GIT-02", "error", "Bundles keep their names", "A hashed name is found by nobody.", _names,
+        "Fleet documentation, naming of bundles; Helm: 53 characters",
+    ),
+    Rule(
+        "GIT-03", "error", "Credentials fit the repository", "Git would ask, and nobody answers.", _credentials,
+        "Fleet documentation, private repositories; unverified",
+    ),
+    Rule(
+        "GIT-04", "error", "No password in the clear", "Whoever listens could change the cluster.", _open,
+        "RFC 7617: basic authentication is not encrypted; unverified",
+    ),
+)  # fmt: skip

@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from gpuctl.spec.model import Cluster
+from gpuctl.spec import fit
+from gpuctl.spec.model import Cluster, Pool
 from gpuctl.spec.resolved import Resolved
-from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.rules.base import Broken, Loc, Rule
 from gpuctl.spec.versions import table
+
+# what the assignment of cards understands: the whole address, without its domain, or without its function
+PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]|[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]")
+
+
+def _device_lists(cluster: Cluster) -> Iterator[tuple[Loc, Pool, list[list[str]]]]:
+    """The pools that name their cards: where, the pool, its lists."""
+    for number, pool in enumerate(cluster.nodes.pools):
+        if pool.gpus and pool.gpus.devices:
+            yield ("nodes", "pools", number, "gpus", "devices"), pool, pool.gpus.devices
+
+
+def _full(device: str) -> str:
+    """``0000:17:00.0`` of ``17:00.0`` and ``0000:17:00``."""
+    if device.count(":") == 1:
+        device = f"0000:{device}"
+    return device if "." in device else f"{device}.0"
 
 
 def _once(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     seen: dict[str, str] = {}
-    for number, pool in enumerate(cluster.nodes.pools):
-        if not pool.gpus or not pool.gpus.devices:
-            continue
-        loc = ("nodes", "pools", number, "gpus", "devices")
-        if len(pool.gpus.devices) != pool.count:
-            yield loc, f"{len(pool.gpus.devices)} lists of cards for {pool.count} nodes", "one list per node"
-        for index, devices in enumerate(pool.gpus.devices):
+    for loc, pool, lists in _device_lists(cluster):
+        for index, devices in enumerate(lists):
             owner = f"{pool.name}{index + 1}"
-            if len(devices) != pool.gpus.count:
-                yield (
-                    (*loc, index),
-                    f"{owner} names {len(devices)} cards, count is {pool.gpus.count}",
-                    "make them agree",
-                )
             for device in devices:
-                if device in seen:
-                    yield (*loc, index), f"the card {device} is given to {seen[device]} and {owner}", "give it once"
-                seen.setdefault(device, owner)
+                if (card := _full(device)) in seen:
+                    yield (*loc, index), f"the card {device} is given to {seen[card]} and {owner}", "give it once"
+                seen.setdefault(card, owner)
+
+
+def _listed(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for loc, pool, lists in _device_lists(cluster):
+        assert pool.gpus
+        if len(lists) != pool.count:
+            yield loc, f"{len(lists)} lists of cards for {pool.count} nodes", "one list per node"
+        for index, devices in enumerate(lists):
+            if len(devices) != pool.gpus.count:
+                wrong = f"{pool.name}{index + 1} names {len(devices)} cards, count is {pool.gpus.count}"
+                yield (*loc, index), wrong, "make them agree"
+
+
+def _address(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for loc, _pool, lists in _device_lists(cluster):
+        for index, devices in enumerate(lists):
+            for number, device in enumerate(devices):
+                if not PCI.fullmatch(device):
+                    wrong = f"{device!r} is not the PCI address of a card"
+                    yield (*loc, index, number), wrong, "as `lspci -D` on the Proxmox node prints it: 0000:17:00.0"
 
 
 def _enough(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
@@ -39,23 +67,17 @@ def _enough(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 
 
 def _model(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    known = table()["gpu_models"]
+    known, refused = table()["gpu_models"], table()["gpu_models_refused"]
     for number, pool in enumerate(cluster.nodes.pools):
-        if pool.gpus and pool.gpus.model not in known:
-            loc = ("nodes", "pools", number, "gpus", "model")
-            way_out = f"known: {', '.join(sorted(known))}"
-            if "sxm" in pool.gpus.model.lower():
-                yield (
-                    loc,
-                    f"{pool.gpus.model}: SXM cards hang together by NVSwitch; passing some of them on fails",
-                    way_out,
-                )
-            else:
-                yield (
-                    loc,
-                    f"the model {pool.gpus.model!r} is not known, so its labels and layouts are not checked",
-                    way_out,
-                )
+        if not pool.gpus or (model := pool.gpus.model) in known:
+            continue
+        why = next((reason for part, reason in refused.items() if part in model.lower()), None)
+        wrong = (
+            f"{model} is refused: {why}"
+            if why
+            else f"the model {model!r} is not known, so neither its labels nor its layouts can be checked"
+        )
+        yield ("nodes", "pools", number, "gpus", "model"), wrong, f"known: {', '.join(sorted(known))}"
 
 
 def _layout(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -75,9 +97,45 @@ def _layout(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
             yield loc, f"a {pool.gpus.model} cannot be cut into {pool.gpus.mig!r}", f"one of {options}"
 
 
+def _mixed(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    if resolved.jupyterhub:
+        return  # its profiles choose their nodes, and HUB-R12 says where they cannot
+    nodes = fit.gpu_nodes(resolved)
+    plain = [(node, node.gpus) for node in nodes if node.gpus and fit.GPU in fit.offered(resolved, node)]
+    kinds = {gpus.mig or gpus.sharing: node.pool for node, gpus in plain}
+    if len(kinds) > 1:
+        number = next(n for n, pool in enumerate(cluster.nodes.pools) if pool.name == list(kinds.values())[-1])
+        wrong = f"{' and '.join(sorted(kinds.values()))} share their cards differently, and all are {fit.GPU}"
+        yield ("nodes", "pools", number, "gpus"), wrong, "pods choose by a node selector, or share all pools alike"
+
+
 RULES = (
-    Rule("GPU-R1", "error", "No GPU given twice", "A passed-through card belongs to one VM.", _once),
-    Rule("GPU-R2", "error", "As many GPUs as the host has", "The last VMs would not start.", _enough),
-    Rule("GPU-R4", "error", "The card's model is known", "Labels and MIG layouts depend on it.", _model),
-    Rule("GPU-R5", "error", "The MIG layout fits the card", "The MIG manager would fail on the node.", _layout),
-)
+    Rule(
+        "GPU-R1", "error", "No GPU given twice", "A passed-through card belongs to one VM.", _once,
+        "Proxmox VE wiki, PCI Passthrough; unverified",
+    ),
+    Rule(
+        "GPU-R2", "error", "As many GPUs as the host has", "The last VMs would not start.", _enough,
+        "gpuctl's assignment of cards (phases/provision/cards.py)",
+    ),
+    Rule(
+        "GPU-R4", "error", "The card's model is known and can be passed on", "Labels and MIG layouts depend on it.",
+        _model, "NVIDIA Fabric Manager User Guide, virtualization models; spec/versions.yaml",
+    ),
+    Rule(
+        "GPU-R5", "error", "The MIG layout fits the card", "The MIG manager would fail on the node.", _layout,
+        "NVIDIA MIG User Guide, supported MIG profiles",
+    ),
+    Rule(
+        "GPU-R6", "error", "Every node's cards are listed", "Which card is whose would be left to chance.", _listed,
+        "gpuctl's assignment of cards (phases/provision/cards.py)",
+    ),
+    Rule(
+        "GPU-R7", "error", "Cards are named by PCI address", "No card of the host would be found.", _address,
+        "lspci(8), option -D; Proxmox VE wiki, PCI Passthrough; unverified",
+    ),
+    Rule(
+        "GPU-R8", "note", "One resource name, one kind of card", "A pod gets whichever is free.", _mixed,
+        "GPU Operator documentation, MIG strategies and time-slicing; unverified",
+    ),
+)  # fmt: skip

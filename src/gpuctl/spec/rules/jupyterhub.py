@@ -8,6 +8,7 @@ from gpuctl.spec import fit
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import JupyterHub, Profile, Resolved
 from gpuctl.spec.rules.base import Broken, Loc, Rule
+from gpuctl.spec.rules.security import pinned
 from gpuctl.spec.units import show_size
 
 HUB = ("jupyterhub",)
@@ -105,8 +106,7 @@ def _shm(_: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterator[Broken]:
 def _pinned(_: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterator[Broken]:
     own = [((*loc, "image"), profile.image) for loc, profile in _written(cluster, hub) if profile.image != hub.image]
     for loc, image in [((*HUB, "image"), hub.image), *own]:
-        name, _colon, tag = image.rpartition(":")
-        if not name or "/" in tag or tag == "latest":
+        if not pinned(image):
             yield loc, f"{image} is whatever its registry holds today", "name a tag, or better a digest (@sha256:...)"
 
 
@@ -255,19 +255,64 @@ def _reachable(resolved: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterato
 
 
 RULES = (
-    Rule("GPU-R3", "error", "Every profile fits a node", "A pod cannot span nodes; it would stay pending.", _fits),
-    Rule("HUB-R1", "error", "Profile names are unique", "The hub finds a profile by its name.", _unique),
-    Rule("HUB-R2", "warning", "The default takes no GPU", "Most people never choose.", _default),
-    Rule("HUB-R3", "error", "Quotas let every profile run", "The notebook would be refused.", _quotas),
-    Rule("HUB-R4", "error", "Quotas count what has limits", "Pods without limits are refused.", _limits),
-    Rule("HUB-R5", "error", "Authentication is complete", "The hub would not start, or not as meant.", _blocks),
-    Rule("HUB-R6", "error", "Somebody may log in", "Since JupyterHub 5 everybody is denied by default.", _somebody),
-    Rule("HUB-R7", "error", "Scratch volumes have a disk", "The notebook would stay pending.", _scratch),
-    Rule("HUB-R8", "error", "Homes have a class that keeps them", "Claims would stay pending, or data go.", _home),
-    Rule("HUB-R9", "error", "The hub's database is not on NFS", "SQLite needs locks that work.", _database),
-    Rule("HUB-R10", "error", "The hub can be reached", "Users come through the ingress.", _reachable),
-    Rule("HUB-R11", "warning", "Homes move with their users", "A local volume pins its user.", _pinned_homes),
-    Rule("HUB-R12", "warning", "One GPU means one thing", "Users cannot tell what they got.", _ambiguous),
-    Rule("HUB-R13", "warning", "/dev/shm fits the memory", "It counts as the notebook's.", _shm),
-    Rule("HUB-R14", "warning", "Images are pinned", "A notebook should be the same tomorrow.", _pinned),
+    Rule(
+        "GPU-R3", "error", "Every profile fits a node", "A pod cannot span nodes; it would stay pending.", _fits,
+        "kubernetes.io/docs, scheduling: a pod is bound to one node; unverified",
+    ),
+    Rule(
+        "HUB-R1", "error", "Profile names are unique", "The hub finds a profile by its name.", _unique,
+        "KubeSpawner, profile_list: slug; unverified",
+    ),
+    Rule(
+        "HUB-R2", "warning", "The default takes no GPU", "Most people never choose.", _default,
+        "KubeSpawner, profile_list: default; unverified",
+    ),
+    Rule(
+        "HUB-R3", "error", "Quotas let every profile run", "The notebook would be refused.", _quotas,
+        "kubernetes.io/docs, resource quotas; unverified",
+    ),
+    Rule(
+        "HUB-R4", "error", "Quotas count what has limits", "Pods without limits are refused.", _limits,
+        "kubernetes.io/docs, resource quotas: limits must be given; unverified",
+    ),
+    Rule(
+        "HUB-R5", "error", "Authentication is complete", "The hub would not start, or not as meant.", _blocks,
+        "documentation of OAuthenticator and ldapauthenticator; unverified",
+    ),
+    Rule(
+        "HUB-R6", "error", "Somebody may log in", "Since JupyterHub 5 everybody is denied by default.", _somebody,
+        "changelog of JupyterHub 5.0: allow_all",
+    ),
+    Rule(
+        "HUB-R7", "error", "Scratch volumes have a disk", "The notebook would stay pending.", _scratch,
+        "kubernetes.io/docs, generic ephemeral volumes; unverified",
+    ),
+    Rule(
+        "HUB-R8", "error", "Homes have a class that keeps them", "Claims would stay pending, or data go.", _home,
+        "kubernetes.io/docs, storage classes; unverified",
+    ),
+    Rule(
+        "HUB-R9", "error", "The hub's database is not on NFS", "SQLite needs locks that work.", _database,
+        "sqlite.org/faq.html, question 5: locks on NFS",
+    ),
+    Rule(
+        "HUB-R10", "error", "The hub can be reached", "Users come through the ingress.", _reachable,
+        "zero-to-jupyterhub documentation, ingress; unverified",
+    ),
+    Rule(
+        "HUB-R11", "warning", "Homes move with their users", "A local volume pins its user.", _pinned_homes,
+        "rancher/local-path-provisioner: volumes are bound to their node; unverified",
+    ),
+    Rule(
+        "HUB-R12", "warning", "One GPU means one thing", "Users cannot tell what they got.", _ambiguous,
+        "GPU Operator documentation, time-slicing: renameByDefault; unverified",
+    ),
+    Rule(
+        "HUB-R13", "warning", "/dev/shm fits the memory", "It counts as the notebook's.", _shm,
+        "kubernetes.io/docs, emptyDir: medium Memory; unverified",
+    ),
+    Rule(
+        "HUB-R14", "warning", "Images are pinned", "A notebook should be the same tomorrow.", _pinned,
+        "kubernetes.io/docs, images: avoid :latest; unverified",
+    ),
 )  # fmt: skip

@@ -96,8 +96,7 @@ def _version(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
         f"use {fitting}" if fitting else f"the newest that Rancher supports is {max(known.values(), key=_last)[1]}"
     )
     if wanted not in known:
-        yield loc, f"Rancher {wanted} is not known here, nor which Kubernetes it supports", way_out
-        return
+        return  # VER-04 says so
     first, last = known[wanted]
     if not order(first) <= order(kubernetes) <= order(last):
         yield loc, f"Rancher {wanted} supports Kubernetes {first} to {last}, not {kubernetes}", way_out
@@ -117,13 +116,40 @@ def _room(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 
 
 RULES = (
-    Rule("MGT-R1", "error", "Rancher can be reached", "Its users come through the ingress.", _reachable),
-    Rule("MGT-R2", "warning", "The ingress VIP has a use", "An address that nothing answers at.", _unused_vip),
-    Rule("MGT-R3", "error", "The issuer is complete", "No certificate would be issued.", _issuer),
-    Rule("MGT-R4", "error", "At most one default class", "Kubernetes would take the newer one.", _one_default),
-    Rule("MGT-R5", "error", "Classes have their own names", "One would be made over the other.", _class_names),
-    Rule("MGT-R6", "warning", "The scratch class has a disk", "Claims of it would stay pending.", _no_scratch),
-    Rule("MGT-R7", "error", "Host names are unique", "The ingress cannot tell them apart.", _hostnames),
-    Rule("MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version),
-    Rule("MGT-R9", "error", "Rancher has room", "Its own pods tolerate no taints of yours.", _room),
-)
+    Rule(
+        "MGT-R1", "error", "Rancher can be reached", "Its users come through the ingress.", _reachable,
+        "Rancher documentation, chart options: hostname and ingress; unverified",
+    ),
+    Rule(
+        "MGT-R2", "warning", "The ingress VIP has a use", "An address that nothing answers at.", _unused_vip,
+        "gpuctl's ingress (render/ingress.py)",
+    ),
+    Rule(
+        "MGT-R3", "error", "The issuer is complete", "No certificate would be issued.", _issuer,
+        "cert-manager.io/docs, CA and ACME issuers; unverified",
+    ),
+    Rule(
+        "MGT-R4", "error", "At most one default class", "Kubernetes would take the newer one.", _one_default,
+        "kubernetes.io/docs, storage classes: default; unverified",
+    ),
+    Rule(
+        "MGT-R5", "error", "Classes have their own names", "One would be made over the other.", _class_names,
+        "kubernetes.io/docs, object names; unverified",
+    ),
+    Rule(
+        "MGT-R6", "warning", "The scratch class has a disk", "Claims of it would stay pending.", _no_scratch,
+        "rancher/local-path-provisioner; unverified",
+    ),
+    Rule(
+        "MGT-R7", "error", "Host names are unique", "The ingress cannot tell them apart.", _hostnames,
+        "kubernetes.io/docs, ingress: name based virtual hosting; unverified",
+    ),
+    Rule(
+        "MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version,
+        "SUSE Rancher support matrix; spec/versions.yaml",
+    ),
+    Rule(
+        "MGT-R9", "error", "Rancher has room", "Its own pods tolerate no taints of yours.", _room,
+        "kubernetes.io/docs, taints and tolerations; unverified",
+    ),
+)  # fmt: skip

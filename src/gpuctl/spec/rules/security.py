@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 from gpuctl.spec.model import Cluster
-from gpuctl.spec.resolved import Resolved
-from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.resolved import Resolved, SecretRef
+from gpuctl.spec.rules.base import Broken, Loc, Rule
+
+PASSWORD_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@")
+SECRET_SETTING = re.compile(r"(password|secret|token|secret_key|access_key|encryption_key)$")
+# options may stand before the key
+PUBLIC_KEY = re.compile(
+    r"(.*\s)?(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
+    r" AAAA[0-9A-Za-z+/]*=*( .*)?"
+)
+# folders whose content changes under the same address
+MOVING = ("current", "latest", "daily", "release")
+# where anybody can have an account
+PUBLIC_LOGINS = ("github.com", "gitlab.com", "accounts.google.com", "login.microsoftonline.com/common", "orcid.org")
 
 
 def _https(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -35,8 +50,153 @@ def _placeholder(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
         yield ("image", "checksum"), "this checksum is a placeholder", "put in the one published beside the image"
 
 
+def _secrets(resolved: Resolved) -> Iterator[tuple[Loc, SecretRef | None]]:
+    """Every secret of the spec with its place."""
+    yield ("site", "proxmox", "token"), resolved.site.proxmox.token
+    if ca := resolved.certificates.ca:
+        yield ("management", "certificates", "ca", "key"), ca.key
+    if resolved.gitops and (known := resolved.gitops.credentials):
+        yield ("management", "gitops", "credentials", "password"), known.password
+        yield ("management", "gitops", "credentials", "ssh_key"), known.ssh_key
+    if resolved.jupyterhub:
+        auth = resolved.jupyterhub.auth
+        yield ("jupyterhub", "auth", "password"), auth.password
+        if auth.oauth:
+            yield ("jupyterhub", "auth", "oauth", "client_secret"), auth.oauth.client_secret
+        if auth.ldap:
+            yield ("jupyterhub", "auth", "ldap", "search_password"), auth.ldap.search_password
+
+
+def _readable(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    """Looks at the file's mode, never into it; a file that is not there yet is no finding."""
+    for loc, ref in _secrets(resolved):
+        if ref and ref.kind == "file":
+            try:
+                mode = Path(ref.value).stat().st_mode
+            except (OSError, ValueError):
+                continue
+            if mode & stat.S_IROTH:
+                yield loc, f"everybody on this machine can read {ref.value}", f"chmod 600 {ref.value}"
+
+
+def _literal(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for key in cluster.site.backend:
+        if SECRET_SETTING.search(key):
+            wrong = f"{key} stands here for everybody who reads the spec"
+            yield ("site", "backend", key), wrong, "give it by the backend's own environment variable"
+    mirrors = cluster.site.mirrors
+    addresses: list[tuple[Loc, str | None]] = [
+        (("image", "url"), cluster.image.url),
+        *((("site", "mirrors", name), getattr(mirrors, name)) for name in ("k3s", "charts", "apt", "registry", "git")),
+        (("site", "mirrors", "os_image", "url"), mirrors.os_image.url if mirrors.os_image else None),
+        *((("site", "backend", key), value) for key, value in cluster.site.backend.items()),
+    ]
+    for loc, address in addresses:
+        if address and PASSWORD_IN_URL.search(address):
+            yield loc, "the address holds a password", "let the server know this site by its network instead"
+
+
+def _public(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    vip = cluster.network.api_vip
+    if vip.is_global:
+        wrong = f"{vip} is an address of the internet, and the Kubernetes API listens on it"
+        yield ("network", "api_vip"), wrong, "a private network, or a firewall before port 6443"
+
+
+def _mirrors(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    mirrors, way_out = cluster.site.mirrors, "https, or a network that nobody else is in"
+    for name, address in (("k3s", mirrors.k3s), ("registry", mirrors.registry)):
+        if address and address.startswith("http://"):
+            wrong = f"what comes from {address} can be changed on its way, and runs as root"
+            yield ("site", "mirrors", name), wrong, way_out
+    if mirrors.apt and "trusted=yes" in mirrors.apt and "http://" in mirrors.apt:
+        yield ("site", "mirrors", "apt"), "unsigned packages over http can be changed on their way", way_out
+
+
+def pinned(image: str) -> bool:
+    """Whether a reference names a tag other than latest, or a digest."""
+    name, _colon, tag = image.rpartition(":")
+    return bool(name) and "/" not in tag and tag != "latest"
+
+
+def _images(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    images: list[tuple[Loc, str | None]] = [
+        (("gpu", "proof_image"), cluster.gpu.proof_image),
+        (("probe_image",), cluster.probe_image),
+        (("stress_image",), cluster.stress_image),
+    ]
+    for loc, image in images:
+        if image and not pinned(image):
+            yield loc, f"{image} is whatever its registry holds today", "name a tag, or better a digest (@sha256:...)"
+
+
+def _dated(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    folders = cluster.image.url.split("/")[:-1]
+    if resolved.site.mirrors.os_image is None and (moving := next((f for f in folders if f in MOVING), None)):
+        wrong = f"below {moving}/ the image changes, and then its checksum is wrong"
+        yield ("image", "url"), wrong, "the address of a dated one, like .../release-20251026/..."
+
+
+def _keys(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for number, key in enumerate(cluster.ssh.authorized_keys):
+        if not PUBLIC_KEY.fullmatch(key.strip()):
+            # it may be a private one: it is not repeated
+            wrong = "this is no public key of a kind that OpenSSH still takes"
+            yield ("ssh", "authorized_keys", number), wrong, "the line of a .pub file: ssh-ed25519 AAAA... you@there"
+
+
+def _anybody(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
+    hub = resolved.jupyterhub
+    if hub and hub.auth.oauth and hub.auth.allow_all:
+        where = hub.auth.oauth.authorize_url.removeprefix("https://")
+        if public := next((name for name in PUBLIC_LOGINS if f"{where}/".startswith(f"{name}/")), None):
+            wrong = f"anybody can have an account at {public}, and allow_all lets all of them in"
+            yield ("jupyterhub", "auth", "allow_all"), wrong, "allowed_users, or a login server of your own"
+
+
 RULES = (
-    Rule("SEC-R1", "error", "The API is reached by TLS", "The token would travel in the clear.", _https),
-    Rule("SEC-R2", "error", "No open door by accident", "The dummy authenticator checks nothing.", _dummy),
-    Rule("SEC-R3", "warning", "The image is pinned", "An unchecked image is somebody else's root.", _placeholder),
-)
+    Rule(
+        "SEC-R1", "error", "The API is reached by TLS", "The token would travel in the clear.", _https,
+        "Proxmox VE documentation, API tokens: the token is a header of each request; unverified",
+    ),
+    Rule(
+        "SEC-R2", "error", "No open door by accident", "The dummy authenticator checks nothing.", _dummy,
+        "JupyterHub documentation, DummyAuthenticator: for tests only; unverified",
+    ),
+    Rule(
+        "SEC-R3", "warning", "The image is pinned", "An unchecked image is somebody else's root.", _placeholder,
+        "Proxmox VE API, download-url: checksum; unverified",
+    ),
+    Rule(
+        "SEC-R4", "warning", "Secrets are their owner's", "Every account on this machine could use them.", _readable,
+        "chmod(1); as ssh(1) demands of its keys; unverified",
+    ),
+    Rule(
+        "SEC-R5", "warning", "No secret stands in the spec", "A spec is shared, printed and kept in Git.", _literal,
+        "HashiCorp's documentation, backend configuration: credentials; unverified",
+    ),
+    Rule(
+        "SEC-R6", "warning", "The API is not on the internet", "It is what attackers look for first.", _public,
+        "kubernetes.io/docs, security checklist: network; unverified",
+    ),
+    Rule(
+        "SEC-R7", "note", "Mirrors are reached by TLS", "Their sums come the same way as what they check.", _mirrors,
+        "docs.k3s.io, air-gap; sources.list(5): trusted; unverified",
+    ),
+    Rule(
+        "SEC-R8", "warning", "Images of checks are pinned", "They run on every node.", _images,
+        "kubernetes.io/docs, images: avoid :latest; unverified",
+    ),
+    Rule(
+        "SEC-R9", "warning", "The image is a dated one", "It could not be fetched again.", _dated,
+        "directories of cloud-images.ubuntu.com and cloud.debian.org; unverified",
+    ),
+    Rule(
+        "SEC-R10", "error", "Authorized keys are public keys", "Nobody could log in with others.", _keys,
+        "sshd(8), AUTHORIZED_KEYS FILE FORMAT; OpenSSH 10.0 release notes: no DSA; unverified",
+    ),
+    Rule(
+        "SEC-R11", "warning", "Not everybody on the internet may log in", "GPUs are mined with within hours.", _anybody,
+        "JupyterHub documentation, allow_all; unverified",
+    ),
+)  # fmt: skip
