@@ -13,6 +13,7 @@ from gpuctl.cli import (
     apply,
     destroy,
     explain,
+    fmt,
     gitops,
     kubeconfig,
     phase,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 # the order of a first session
 app.command("validate")(validate.command)
+app.command("fmt")(fmt.command)
 app.command("resolve")(resolve.command)
 app.command("explain")(explain.command)
 app.command("schema")(schema.command)

@@ -1,4 +1,4 @@
-"""Findings for machines: plain JSON, SARIF 2.1.0 (code scanning) and GitHub's annotations. Pure, and light to import."""
+"""Findings for machines: plain JSON, SARIF 2.1.0 (code scanning) and GitHub's annotations.."""
 
 from __future__ import annotations
 
