@@ -19,10 +19,10 @@ def command(
         Path, typer.Argument(help="The file, a spec or a site; - for stdin to stdout.", envvar="GPUCTL_SPEC")
     ] = DEFAULT_SPEC,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 3 when it would change.", envvar="GPUCTL_CHECK")
+        bool, typer.Option("--check", help="Write nothing; exit 3 when it would change.", envvar="GPUCTL_FMT_CHECK")
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Write nothing; show what would change.", envvar="GPUCTL_DIFF")
+        bool, typer.Option("--diff", help="Write nothing; show what would change.", envvar="GPUCTL_FMT_DIFF")
     ] = False,
     output: Output = "text",
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,9 +15,31 @@ Site = Annotated[
     Path | None,
     typer.Option("--site", help="A site file that replaces the spec's site block whole.", envvar="GPUCTL_SITE"),
 ]
+
+
+def _remember(output: str) -> str:
+    """Errors are printed when the command is gone already (cli.main), in the form that was asked for."""
+    os.environ["GPUCTL_OUTPUT"] = output
+    return output
+
+
 Output = Annotated[
-    Literal["text", "json"], typer.Option("--output", "-o", help="For people or for scripts.", envvar="GPUCTL_OUTPUT")
+    Literal["text", "json"],
+    typer.Option(
+        "--output", "-o", help="For people or for scripts (docs/json.md).", envvar="GPUCTL_OUTPUT", callback=_remember
+    ),
 ]
+Findings = Annotated[
+    Literal["text", "json", "sarif", "github"],
+    typer.Option(
+        "--output",
+        "-o",
+        help="For people, scripts, code scanning or GitHub's annotations.",
+        envvar="GPUCTL_OUTPUT",
+        callback=_remember,
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the files.", envvar="GPUCTL_OUT")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the plan without being asked.", envvar="GPUCTL_YES")]
 Replace = Annotated[
     list[str] | None,

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Site, Spec, print_document
+from gpuctl.cli.options import DEFAULT_SPEC, Findings, Site, Spec, print_document
 from gpuctl.run.errors import Exit
 
-Format = Annotated[
-    Literal["text", "json", "sarif", "github"],
-    typer.Option("--output", "-o", help="For people, scripts, code scanning or GitHub.", envvar="GPUCTL_OUTPUT"),
-]
 
-
-def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Format = "text") -> None:
+def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Findings = "text") -> None:
     """Check the spec offline; all findings at once."""
     from gpuctl.report import findings as report
     from gpuctl.spec.load import load

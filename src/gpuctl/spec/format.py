@@ -133,7 +133,7 @@ class _Writer:
 
     def _column(self, token: t.Token) -> int:
         """Where it stands in the formatted text, should it be the first of its line."""
-        old = token.start_mark.column
+        old: int = token.start_mark.column
         if self._flow:
             return max(0, old + self._flow[0])
         if self._levels and old == self._levels[-1].old:
@@ -191,14 +191,17 @@ class _Writer:
             self._out += self._block_scalar(content)
         elif "\n" in raw:
             first, *more = raw.split("\n")
-            column = max(0, self._old_column(self._end) + self._flow[0]) if self._flow else self._inner
-            self._out += "\n".join(
-                [first.rstrip(), *(" " * column + line.lstrip() if line.strip() else "" for line in more)]
-            )
+            self._out += "\n".join([first.rstrip(), *(self._continued(line) for line in more)])
         elif token.style == "'" and not set('"\\') & set(token.value):
             self._out += f'"{token.value}"'
         else:
             self._out += raw
+
+    def _continued(self, line: str) -> str:
+        """A further line of a scalar; its white space at the start does not count."""
+        words = line.lstrip()
+        column = max(0, len(line) - len(words) + self._flow[0]) if self._flow else self._inner
+        return " " * column + words if words else ""
 
     def _block_scalar(self, content: str) -> str:
         header, *lines = content.split("\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -64,18 +64,34 @@ def _taint(value: object) -> tuple[str, str, str]:
     return key, content, effect
 
 
-def _text(pattern: str) -> Any:
-    return WithJsonSchema({"type": "string", "examples": [pattern]})
+def _text(example: str, pattern: str) -> WithJsonSchema:
+    """What editors know of a text that is checked by one of the functions above: the rough form."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
-Size = Annotated[int, BeforeValidator(units.size), _text("16GiB")]
-Duration = Annotated[int, BeforeValidator(units.duration), _text("1h")]
-Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN")]
-Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24")]
-Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10")]
-Addresses = Annotated[tuple[IPv4Address, ...], BeforeValidator(_addresses), _text("10.0.0.11-10.0.0.13")]
-Checksum = Annotated[tuple[str, str], BeforeValidator(_checksum), _text("sha256:<64 hex digits>")]
-Taint = Annotated[tuple[str, str, str], BeforeValidator(_taint), _text("dedicated=gpu:NoSchedule")]
+_IP = r"\d{1,3}(\.\d{1,3}){3}"
+_RANGE = {"type": "string", "pattern": rf"^\s*{_IP}(\s*-\s*{_IP})?\s*$"}
+
+Size = Annotated[int, BeforeValidator(units.size), _text("16GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
+Duration = Annotated[int, BeforeValidator(units.duration), _text("1h", r"^\d+\s*[smhd]$")]
+Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN", r"^(env|file|sops):[\s\S]+$")]
+Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24", rf"^{_IP}/[\d.]+$")]
+Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10", rf"^{_IP}$")]
+Addresses = Annotated[
+    tuple[IPv4Address, ...],
+    BeforeValidator(_addresses),
+    WithJsonSchema({"anyOf": [_RANGE, {"type": "array", "items": _RANGE}], "examples": ["10.0.0.11-10.0.0.13"]}),
+]
+Checksum = Annotated[
+    tuple[str, str],
+    BeforeValidator(_checksum),
+    _text("sha256:<64 hex digits>", r"^(sha256:[0-9a-fA-F]{64}|sha512:[0-9a-fA-F]{128})$"),
+]
+Taint = Annotated[
+    tuple[str, str, str],
+    BeforeValidator(_taint),
+    _text("dedicated=gpu:NoSchedule", r"^[^=]+(=.*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
 Hostname = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
