@@ -75,6 +75,8 @@ def _markdown(commands: list[Described]) -> Iterator[str]:
 
 def _troff(commands: list[Described], about: str) -> Iterator[str]:
     yield f'.TH GPUCTL 1 "" "gpuctl {__version__}"'
+    # no words broken: names of variables stay whole
+    yield from (".nh", ".ad l")
     yield from (".SH NAME", f"gpuctl \\- {_plain(about)}", ".SH COMMANDS")
     for one in commands:
         yield from (f'.SS "{_plain(one.usage)}"', _plain(one.help))

@@ -10,6 +10,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from gpuctl.run.errors import GpuctlError
+
+DEFAULT_SPEC = Path("cluster.yaml")
+
 Spec = Annotated[Path, typer.Argument(help="The cluster's spec.", envvar="GPUCTL_SPEC", show_default=True)]
 Site = Annotated[
     Path | None,
@@ -41,21 +45,73 @@ Findings = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the files.", envvar="GPUCTL_OUT")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the plan without being asked.", envvar="GPUCTL_YES")]
+
+
+def _nodes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Completion: the nodes of the spec; none while it cannot be read."""
+    from gpuctl.spec.load import load
+
+    # an option that still lacks its value leaves the arguments unread
+    spec = Path(ctx.args[0]) if ctx.args else ctx.params["spec"]
+    try:
+        resolved = load(spec, ctx.params["site"]).resolved
+    except GpuctlError:
+        return []
+    return [node.name for node in resolved.nodes if node.name.startswith(incomplete)] if resolved else []
+
+
+def _checks(incomplete: str) -> list[str]:
+    """Completion: ids and groups of checks."""
+    from gpuctl.verify.base import GROUPS
+    from gpuctl.verify.checks import ALL, STRESS
+
+    known = [*(check.id for check in (*ALL, *STRESS)), *GROUPS]
+    return [name for name in known if name.lower().startswith(incomplete.lower())]
+
+
 Replace = Annotated[
     list[str] | None,
-    typer.Option("--replace", metavar="NODE", help="Consent to replace this node.", envvar="GPUCTL_REPLACE"),
+    typer.Option(
+        "--replace",
+        metavar="NODE",
+        help="Consent to replace this node.",
+        envvar="GPUCTL_REPLACE",
+        autocompletion=_nodes,
+    ),
 ]
 Remove = Annotated[
     list[str] | None,
-    typer.Option("--remove", metavar="NODE", help="Consent to remove this node.", envvar="GPUCTL_REMOVE"),
+    typer.Option(
+        "--remove",
+        metavar="NODE",
+        help="Consent to remove this node.",
+        envvar="GPUCTL_REMOVE",
+        autocompletion=_nodes,
+    ),
 ]
 Junit = Annotated[
     Path | None, typer.Option("--junit", help="Also write the checks as JUnit XML.", envvar="GPUCTL_JUNIT")
 ]
 Only = Annotated[
-    list[str] | None, typer.Option("--only", metavar="ID", help="Only these checks.", envvar="GPUCTL_ONLY")
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="ID",
+        help="Only these checks or groups.",
+        envvar="GPUCTL_ONLY",
+        autocompletion=_checks,
+    ),
 ]
-Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="ID", help="Not these checks.", envvar="GPUCTL_SKIP")]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skip",
+        metavar="ID",
+        help="Not these checks or groups.",
+        envvar="GPUCTL_SKIP",
+        autocompletion=_checks,
+    ),
+]
 Quick = Annotated[
     bool,
     typer.Option("--quick", help="Leave out the checks that start pods (shown as skipped).", envvar="GPUCTL_QUICK"),
@@ -79,8 +135,6 @@ Html = Annotated[
     Path | None,
     typer.Option("--html", help="Also write the report, with a drawing, as one HTML file.", envvar="GPUCTL_HTML"),
 ]
-
-DEFAULT_SPEC = Path("cluster.yaml")
 
 
 def is_json(output: str) -> bool:

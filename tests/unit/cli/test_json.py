@@ -96,9 +96,11 @@ def test_an_error_is_a_document_too(folder: Path) -> None:
     check("error", document)
     assert document["error"]["exit"] == done.returncode == 1
     assert document["error"]["next"] == "gpuctl apply"
-    # the log stands in the notes
-    missing = json.loads(gpuctl("status", "-o", "json", cwd=folder, PROXMOX_VE_API_TOKEN="short").stdout or "{}")
-    assert missing == {} or missing["problems"]
+    denied = gpuctl("plan", "-o", "json", cwd=folder, PROXMOX_VE_API_TOKEN="")
+    document = json.loads(denied.stderr)
+    check("error", document)
+    assert (document["error"]["exit"], denied.returncode, denied.stdout) == (4, 4, "")
+    assert [note.split()[0] for note in document["error"]["notes"]] == ["log"]
 
 
 def test_the_kubeconfig(folder: Path) -> None:
