@@ -134,8 +134,7 @@ def _presenter(options: Options, *, mutates: bool) -> observers.Observer:
         return observers.Warnings(sys.stderr)
     if mutates and options.json:
         return observers.Ndjson(sys.stdout)
-    stream = sys.stdout if mutates else sys.stderr
-    return observers.Terminal(stream) if stream.isatty() else observers.PlainLines(stream)
+    return observers.for_people(sys.stdout if mutates else sys.stderr)
 
 
 def where(spec: Resolved) -> str:
@@ -304,7 +303,7 @@ def show_report(report: Report, options: Options) -> None:
     from gpuctl.report import table
 
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         console.width = max(console.width, 140)
     table.render(report, console)
 
