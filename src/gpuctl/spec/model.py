@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Literal
 
@@ -10,6 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from gpuctl.spec import units
 from gpuctl.spec.resolved import SecretRef
 
+# of every backend of Terraform 1.11: s3, http, pg, azurerm, gcs, consul, kubernetes, oss, cos, remote
+BACKEND_SECRETS = re.compile(
+    r"(password|secret|token|secret_?(key|id)|access_?key|conn_str|credentials|client_key|encryption_key)$"
+)
+
 
 def _secret(value: object) -> SecretRef:
     kind, _, rest = str(value).partition(":")
@@ -17,6 +23,11 @@ def _secret(value: object) -> SecretRef:
         # the value may be the secret itself: it is not repeated
         raise ValueError("a secret is given by reference, never literally: env:NAME, file:PATH or sops:PATH#key")
     return SecretRef(kind, rest)  # type: ignore[arg-type]
+
+
+def backend_secret(name: str, value: str) -> SecretRef | None:
+    """A setting of a Terraform backend as a secret, None when its name is not one of a secret. ValueError: literal."""
+    return _secret(value) if BACKEND_SECRETS.search(name) else None
 
 
 def _cidr(value: object) -> IPv4Network:
@@ -152,7 +163,10 @@ class Site(Part):
     proxmox: Proxmox = Field(description="The Proxmox VE server.")
     host: Host = Field(default_factory=Host, description="What the host has, for offline checks; live facts win.")
     mirrors: Mirrors = Field(default_factory=Mirrors, description="Where things come from on an air-gapped site.")
-    backend: dict[str, str] = Field(default_factory=dict, description="Terraform backend: type and its settings.")
+    backend: dict[str, str] = Field(
+        default_factory=dict,
+        description="Terraform backend: type and its settings. Secrets by reference, or in variables that it reads.",
+    )
     simulated: list[str] = Field(default_factory=list, description="What is not real here; every report prints it.")
 
 

@@ -146,9 +146,17 @@ def _site(site: model.Site, os: str, folder: Path) -> r.Site:
             mirrors.registry.rstrip("/") if mirrors.registry else None,
             mirrors.git.rstrip("/") if mirrors.git else None,
         ),
-        backend=tuple(sorted(site.backend.items())),
+        backend=tuple((name, _setting(name, value, files)) for name, value in sorted(site.backend.items())),
         simulated=tuple(site.simulated),
     )
+
+
+def _setting(name: str, value: str, files: services.Folder) -> str | r.SecretRef:
+    try:
+        secret = model.backend_secret(name, value)
+    except ValueError:
+        return value  # refused by a rule
+    return files.known_secret(secret) if secret else value
 
 
 def dump(resolved: r.Resolved) -> str:
@@ -187,4 +195,4 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _mapping(pairs: tuple[tuple[str, Any], ...], name: str) -> dict[str, Any]:
-    return {key: units.show_size(part) if name == "storage" else part for key, part in pairs}
+    return {key: units.show_size(part) if name == "storage" else _plain(part, "") for key, part in pairs}
