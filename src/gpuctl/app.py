@@ -21,6 +21,7 @@ from gpuctl.run.errors import Exit, GpuctlError, Interrupted
 from gpuctl.run.events import Event
 from gpuctl.run.redact import Redactor
 from gpuctl.run.workspace import Workspace
+from gpuctl.spec.findings import Finding
 from gpuctl.spec.resolved import Resolved
 
 if TYPE_CHECKING:
@@ -55,12 +56,16 @@ class Options:
 class SpecInvalid(GpuctlError):
     """The spec has errors; the lines are the findings."""
 
-    def __init__(self, findings: Sequence[str], errors: int) -> None:
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        errors = sum(finding.severity == "error" for finding in findings)
         super().__init__(f"{errors} error{'s' * (errors != 1)} in the spec; nothing was touched", exit_code=Exit.USAGE)
         self.findings = tuple(findings)
 
     def lines(self) -> list[str]:
-        return [*self.findings, *super().lines()]
+        return [*map(str, self.findings), *super().lines()]
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), "findings": [finding.to_json() for finding in self.findings]}
 
 
 def load_spec(options: Options) -> Resolved:
@@ -68,9 +73,8 @@ def load_spec(options: Options) -> Resolved:
     from gpuctl.spec.load import load
 
     loaded = load(options.spec, options.site)
-    errors = [finding for finding in loaded.findings if finding.severity == "error"]
-    if errors or loaded.resolved is None:
-        raise SpecInvalid([str(finding) for finding in loaded.findings], len(errors))
+    if loaded.resolved is None or any(finding.severity == "error" for finding in loaded.findings):
+        raise SpecInvalid(loaded.findings)
     return loaded.resolved
 
 
@@ -130,8 +134,7 @@ def _presenter(options: Options, *, mutates: bool) -> observers.Observer:
         return observers.Warnings(sys.stderr)
     if mutates and options.json:
         return observers.Ndjson(sys.stdout)
-    stream = sys.stdout if mutates else sys.stderr
-    return observers.Terminal(stream) if stream.isatty() else observers.PlainLines(stream)
+    return observers.for_people(sys.stdout if mutates else sys.stderr)
 
 
 def where(spec: Resolved) -> str:
@@ -300,7 +303,7 @@ def show_report(report: Report, options: Options) -> None:
     from gpuctl.report import table
 
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         console.width = max(console.width, 140)
     table.render(report, console)
 

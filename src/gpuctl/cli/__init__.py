@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated
@@ -13,8 +14,10 @@ from gpuctl.cli import (
     apply,
     destroy,
     explain,
+    fmt,
     gitops,
     kubeconfig,
+    man,
     phase,
     plan,
     render,
@@ -23,6 +26,7 @@ from gpuctl.cli import (
     status,
     validate,
     verify,
+    version,
 )
 from gpuctl.run.errors import Exit, GpuctlError
 
@@ -36,6 +40,7 @@ app = typer.Typer(
 )
 # the order of a first session
 app.command("validate")(validate.command)
+app.command("fmt")(fmt.command)
 app.command("resolve")(resolve.command)
 app.command("explain")(explain.command)
 app.command("schema")(schema.command)
@@ -52,6 +57,8 @@ app.command("verify")(verify.command)
 app.command("status")(status.command)
 app.command("kubeconfig")(kubeconfig.command)
 app.command("destroy")(destroy.command)
+app.command("version")(version.command)
+app.command("man", hidden=True)(man.command)
 
 
 def _version(wanted: bool) -> None:
@@ -71,6 +78,12 @@ def root(
     os.environ["GPUCTL_DEBUG"] = "1" if debug else ""
 
 
+def _shown(error: GpuctlError) -> str:
+    if os.environ.get("GPUCTL_OUTPUT") == "json":
+        return json.dumps({"schemaVersion": 1, "error": error.to_json()})
+    return "\n".join([*error.lines(), *(f"  {note}" for note in getattr(error, "__notes__", []))])
+
+
 def main() -> None:
     """Run the command line; every error is rendered here and nowhere else."""
     try:
@@ -78,7 +91,7 @@ def main() -> None:
     except GpuctlError as error:
         if os.environ.get("GPUCTL_DEBUG"):
             raise
-        print("\n".join([*error.lines(), *(f"  {note}" for note in getattr(error, "__notes__", []))]), file=sys.stderr)
+        print(_shown(error), file=sys.stderr)
         sys.exit(int(error.exit_code))
     except BrokenPipeError:
         # the reader of our output went away; nothing to tell it
@@ -87,6 +100,10 @@ def main() -> None:
     except Exception as error:  # the last resort, so that a bug is one line and not a wall
         if os.environ.get("GPUCTL_DEBUG"):
             raise
-        print(f"error: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("  cause   a bug in gpuctl\n  next    run again with: gpuctl --debug ... and report it", file=sys.stderr)
+        bug = GpuctlError(
+            f"internal error: {type(error).__name__}: {error}",
+            cause="a bug in gpuctl",
+            next="run again with: gpuctl --debug ... and report it",
+        )
+        print(_shown(bug), file=sys.stderr)
         sys.exit(int(Exit.FAILED))

@@ -30,16 +30,14 @@ class Agreement:
                 exit_code=Exit.USAGE,
             )
         question = "This disturbs a running cluster. Go on?" if disruptive else "Apply this plan?"
-        print(f"{question} Only 'yes' is taken: ", end="", flush=True)
-        if sys.stdin.readline().strip() != "yes":
+        if _ask(f"{question} Only 'yes' is taken: ", self._options) != "yes":
             raise GpuctlError("not agreed; nothing has been changed", exit_code=Exit.USAGE)
 
 
 def confirm_name(name: str, given: str | None, options: Options) -> None:
     """The cluster's name typed out, or given as ``--confirm``; GpuctlError (exit 2) otherwise."""
     if given is None and sys.stdin.isatty():
-        print("Type the cluster's name to go on: ", end="", flush=True)
-        given = sys.stdin.readline().strip()
+        given = _ask("Type the cluster's name to go on: ", options)
     if given is None:
         raise GpuctlError(
             "destroy needs the cluster's name and there is no terminal to ask on",
@@ -48,3 +46,9 @@ def confirm_name(name: str, given: str | None, options: Options) -> None:
         )
     if given != name:
         raise GpuctlError(f"{given!r} is not the cluster's name; nothing has been removed", exit_code=Exit.USAGE)
+
+
+def _ask(question: str, options: Options) -> str:
+    # with -o json stdout holds JSON only
+    print(question, end="", flush=True, file=sys.stderr if options.json else sys.stdout)
+    return sys.stdin.readline().strip()

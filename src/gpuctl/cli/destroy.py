@@ -13,7 +13,10 @@ def command(
     spec: Spec = DEFAULT_SPEC,
     site: Site = None,
     confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="NAME", help="The cluster's name, instead of typing it.")
+        str | None,
+        typer.Option(
+            "--confirm", metavar="NAME", help="The cluster's name, instead of typing it.", envvar="GPUCTL_CONFIRM"
+        ),
     ] = None,
     output: Output = "text",
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Output, Remove, Replace, Site, Spec, is_json
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Remove, Replace, Site, Spec, is_json, print_document
 from gpuctl.run.errors import Exit
 
 
@@ -15,9 +15,12 @@ def command(
     spec: Spec = DEFAULT_SPEC,
     site: Site = None,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit 3 when changes are pending.", envvar="GPUCTL_DETAILED")
+        bool,
+        typer.Option("--detailed-exitcode", help="Exit 3 when changes are pending.", envvar="GPUCTL_DETAILED_EXITCODE"),
     ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Show the differences of each change.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show the differences of each change.", envvar="GPUCTL_DIFF")
+    ] = False,
     replace: Replace = None,
     remove: Remove = None,
     output: Output = "text",
@@ -36,7 +39,7 @@ def command(
             print(f"{app.where(ctx.spec)}\n")
         plans = app.plan(ctx, app.chosen(()))
     if as_json:
-        app.print_json({"schemaVersion": 1, "cluster": ctx.spec.name, "plans": report.as_json(plans)})
+        print_document(report.document(ctx.spec.name, plans))
     else:
         print("\n".join(report.lines(plans, diffs=diff)))
         seconds = time.monotonic() - started

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from gpuctl.cli.options import DEFAULT_SPEC, Site, Spec
+from gpuctl.cli.options import DEFAULT_SPEC, Out, Output, Site, Spec, is_json, print_document
 
 
-def command(
-    spec: Spec = DEFAULT_SPEC,
-    site: Site = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("rendered"),
-) -> None:
+def command(spec: Spec = DEFAULT_SPEC, site: Site = None, out: Out = Path("rendered"), output: Output = "text") -> None:
     """Write what is generated from the spec into a folder. Pure: same spec, same bytes; no secret is in it."""
     from gpuctl import app
     from gpuctl.render import rendered
 
-    resolved = app.load_spec(app.Options(spec, site))
-    files = rendered(resolved)
+    write(rendered(app.load_spec(app.Options(spec, site))), out, output)
+
+
+def write(files: Mapping[str, str | bytes], folder: Path, output: str) -> None:
+    """Write files by name into the folder and say so; shared with gitops render."""
+    from gpuctl import app
+
     for name, text in files.items():
-        app.write_report(out / name, text)
-    print(f"{len(files)} files in {out}")
+        app.write_report(folder / name, text)
+    if is_json(output):
+        print_document({"folder": str(folder), "files": sorted(files)})
+    else:
+        print(f"{len(files)} files in {folder}")

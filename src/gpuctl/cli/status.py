@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpuctl.cli.options import DEFAULT_SPEC, Output, Site, Spec, is_json
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Site, Spec, is_json, print_document
 
 
 def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Output = "text") -> None:
@@ -14,6 +14,6 @@ def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Output = "text
     with app.session(options, mutates=False) as ctx:
         seen = status.observe(ctx)
     if options.json:
-        app.print_json(status.as_json(seen))
+        print_document(status.as_json(seen))
     else:
         print("\n".join(status.lines(seen)))

@@ -56,6 +56,12 @@ def line_of(event: Event) -> str | None:
             return None
 
 
+def for_people(stream: IO[str]) -> Observer:
+    """Live lines on a terminal that can be written over, plain ones elsewhere."""
+    lively = stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+    return Terminal(stream) if lively else PlainLines(stream)
+
+
 class PlainLines:
     """Lines for a pipe or CI, with a heartbeat when nothing was said for 15 s."""
 

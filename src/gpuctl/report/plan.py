@@ -47,6 +47,11 @@ def summary(plans: Sequence[Plan]) -> str:
     return f"{created} to create, {len(changes) - created - removed} to change, {removed} to replace or remove"
 
 
+def document(cluster: str, plans: Sequence[Plan]) -> dict[str, object]:
+    """What ``gpuctl plan -o json`` prints."""
+    return {"cluster": cluster, "plans": as_json(plans)}
+
+
 def as_json(plans: Sequence[Plan]) -> list[dict[str, object]]:
     """For ``-o json``."""
     return [

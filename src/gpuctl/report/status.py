@@ -97,4 +97,4 @@ def lines(status: Status) -> list[str]:
 
 def as_json(status: Status) -> dict[str, object]:
     """For ``-o json``."""
-    return {"schemaVersion": 1, **asdict(status)}
+    return asdict(status)

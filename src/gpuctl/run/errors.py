@@ -39,6 +39,11 @@ class GpuctlError(Exception):
         shown = [f"  {name:<6}  {line}" for name, text in parts for line in text.splitlines()]
         return [f"error: {self.what}", *shown]
 
+    def to_json(self) -> dict[str, object]:
+        """For ``-o json``."""
+        parts: dict[str, object] = {"what": self.what, "where": self.where, "cause": self.cause, "next": self.next}
+        return {**parts, "notes": list(getattr(self, "__notes__", ())), "exit": int(self.exit_code)}
+
 
 class Interrupted(GpuctlError):
     """A SIGINT or SIGTERM ended the run cleanly; the same command continues."""

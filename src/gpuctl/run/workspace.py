@@ -26,14 +26,15 @@ def on_disk(doing: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write atomically with mode 0600: a killed run leaves the old file or the new one. Raises GpuctlError."""
+def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write atomically with this mode: a killed run leaves the old file or the new one. Raises GpuctlError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with on_disk(f"write {path}", path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                os.fchmod(descriptor, mode)
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -27,8 +27,8 @@ class Loaded:
 
 def load(path: Path, site: Path | None = None) -> Loaded:
     """The spec, with its site block replaced whole by the file ``site`` when given. GpuctlError: unreadable file."""
-    document = parse(_read(path), str(path))
-    other = parse(_read(site), str(site)) if site else None
+    document = parse(read(path), str(path))
+    other = parse(read(site), str(site)) if site else None
     findings = [*document.findings, *(other.findings if other else ())]
     value = document.value
     if not isinstance(value, dict):
@@ -60,7 +60,8 @@ def load(path: Path, site: Path | None = None) -> Loaded:
     return Loaded(resolved, tuple(sorted(findings)))
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """The file's text. GpuctlError (exit 2): unreadable."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

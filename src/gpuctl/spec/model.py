@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gpuctl.spec import units
 from gpuctl.spec.resolved import SecretRef
+
+# of every backend of Terraform 1.11: s3, http, pg, azurerm, gcs, consul, kubernetes, oss, cos, remote
+BACKEND_SECRETS = re.compile(
+    r"(password|secret|token|secret_?(key|id)|access_?key|conn_str|credentials|client_key|encryption_key)$"
+)
 
 
 def _secret(value: object) -> SecretRef:
@@ -17,6 +23,11 @@ def _secret(value: object) -> SecretRef:
         # the value may be the secret itself: it is not repeated
         raise ValueError("a secret is given by reference, never literally: env:NAME, file:PATH or sops:PATH#key")
     return SecretRef(kind, rest)  # type: ignore[arg-type]
+
+
+def backend_secret(name: str, value: str) -> SecretRef | None:
+    """A setting of a Terraform backend as a secret, None when its name is not one of a secret. ValueError: literal."""
+    return _secret(value) if BACKEND_SECRETS.search(name) else None
 
 
 def _cidr(value: object) -> IPv4Network:
@@ -70,18 +81,34 @@ def _ingress(value: object) -> object:
     return value
 
 
-def _text(pattern: str) -> Any:
-    return WithJsonSchema({"type": "string", "examples": [pattern]})
+def _text(example: str, pattern: str) -> WithJsonSchema:
+    """What editors know of a text that is checked by one of the functions above: the rough form."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
-Size = Annotated[int, BeforeValidator(units.size), _text("16GiB")]
-Duration = Annotated[int, BeforeValidator(units.duration), _text("1h")]
-Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN")]
-Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24")]
-Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10")]
-Addresses = Annotated[tuple[IPv4Address, ...], BeforeValidator(_addresses), _text("10.0.0.11-10.0.0.13")]
-Checksum = Annotated[tuple[str, str], BeforeValidator(_checksum), _text("sha256:<64 hex digits>")]
-Taint = Annotated[tuple[str, str, str], BeforeValidator(_taint), _text("dedicated=gpu:NoSchedule")]
+_IP = r"\d{1,3}(\.\d{1,3}){3}"
+_RANGE = {"type": "string", "pattern": rf"^\s*{_IP}(\s*-\s*{_IP})?\s*$"}
+
+Size = Annotated[int, BeforeValidator(units.size), _text("16GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
+Duration = Annotated[int, BeforeValidator(units.duration), _text("1h", r"^\d+\s*[smhd]$")]
+Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN", r"^(env|file|sops):[\s\S]+$")]
+Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24", rf"^{_IP}/[\d.]+$")]
+Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10", rf"^{_IP}$")]
+Addresses = Annotated[
+    tuple[IPv4Address, ...],
+    BeforeValidator(_addresses),
+    WithJsonSchema({"anyOf": [_RANGE, {"type": "array", "items": _RANGE}], "examples": ["10.0.0.11-10.0.0.13"]}),
+]
+Checksum = Annotated[
+    tuple[str, str],
+    BeforeValidator(_checksum),
+    _text("sha256:<64 hex digits>", r"^(sha256:[0-9a-fA-F]{64}|sha512:[0-9a-fA-F]{128})$"),
+]
+Taint = Annotated[
+    tuple[str, str, str],
+    BeforeValidator(_taint),
+    _text("dedicated=gpu:NoSchedule", r"^[^=]+(=.*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"),
+]
 # ingress-nginx is read so that VER-05 can refuse it beside every other finding; nothing behind the rules knows it
 Ingress = Annotated[
     Literal["traefik", "nginx", "none", "ingress-nginx"],
@@ -148,7 +175,10 @@ class Site(Part):
     proxmox: Proxmox = Field(description="The Proxmox VE server.")
     host: Host = Field(default_factory=Host, description="What the host has, for offline checks; live facts win.")
     mirrors: Mirrors = Field(default_factory=Mirrors, description="Where things come from on an air-gapped site.")
-    backend: dict[str, str] = Field(default_factory=dict, description="Terraform backend: type and its settings.")
+    backend: dict[str, str] = Field(
+        default_factory=dict,
+        description="Terraform backend: type and its settings. Secrets by reference, or in variables that it reads.",
+    )
     simulated: list[str] = Field(default_factory=list, description="What is not real here; every report prints it.")
 
 

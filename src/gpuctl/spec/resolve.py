@@ -146,14 +146,28 @@ def _site(site: model.Site, os: str, folder: Path) -> r.Site:
             mirrors.registry.rstrip("/") if mirrors.registry else None,
             mirrors.git.rstrip("/") if mirrors.git else None,
         ),
-        backend=tuple(sorted(site.backend.items())),
+        backend=tuple((name, _setting(name, value, files)) for name, value in sorted(site.backend.items())),
         simulated=tuple(site.simulated),
     )
 
 
+def _setting(name: str, value: str, files: services.Folder) -> str | r.SecretRef:
+    try:
+        secret = model.backend_secret(name, value)
+    except ValueError:
+        return value  # refused by a rule
+    return files.known_secret(secret) if secret else value
+
+
 def dump(resolved: r.Resolved) -> str:
-    """The resolved spec as YAML: sizes with units, secrets as their references, nodes one by one."""
-    return yaml.safe_dump(_plain(resolved, ""), sort_keys=False, width=120)
+    """The resolved spec as YAML."""
+    return yaml.safe_dump(plain(resolved), sort_keys=False, width=120)
+
+
+def plain(resolved: r.Resolved) -> dict[str, Any]:
+    """The resolved spec as plain values: sizes with units, secrets as their references, nodes one by one."""
+    values: dict[str, Any] = _plain(resolved, "")
+    return values
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -162,9 +176,13 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, (r.SecretRef, r.Taint)):
         return str(value)
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name), f.name) for f in fields(value)}
-    if isinstance(value, tuple) and value and all(isinstance(p, tuple) and len(p) == 2 for p in value):
-        return {key: units.show_size(part) if name == "storage" else part for key, part in value}
+        return {
+            # pairs are a mapping, also when there are none
+            f.name: _mapping(getattr(value, f.name), f.name)
+            if str(f.type).startswith("tuple[tuple[")
+            else _plain(getattr(value, f.name), f.name)
+            for f in fields(value)
+        }
     if isinstance(value, tuple):
         return [_plain(part, "") for part in value]
     if isinstance(value, (IPv4Address, IPv4Network)):
@@ -174,3 +192,7 @@ def _plain(value: Any, name: str) -> Any:
     if name in DURATIONS:
         return units.show_duration(value)
     return value
+
+
+def _mapping(pairs: tuple[tuple[str, Any], ...], name: str) -> dict[str, Any]:
+    return {key: units.show_size(part) if name == "storage" else _plain(part, "") for key, part in pairs}

@@ -398,7 +398,7 @@ class Site:
     proxmox: Proxmox
     host: HostCapacity = field(default_factory=HostCapacity)
     mirrors: Mirrors = field(default_factory=Mirrors)
-    backend: tuple[tuple[str, str], ...] = ()
+    backend: tuple[tuple[str, str | SecretRef], ...] = ()
     simulated: tuple[str, ...] = ()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gpuctl.spec.model import Cluster
+from gpuctl.spec.model import Cluster, Site
 
 
 @cache
@@ -16,10 +16,18 @@ def schema_of(part: type[BaseModel]) -> dict[str, Any]:
     return part.model_json_schema(by_alias=True)
 
 
-def schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of cluster.yaml with descriptions, for editors."""
+# what `gpuctl schema --of` knows by name of the files people write
+WRITTEN: dict[str, tuple[str, type[BaseModel]]] = {
+    "cluster": ("gpuctl cluster.yaml", Cluster),
+    "site": ("gpuctl site file (--site)", Site),
+}
+
+
+def schema(name: str = "cluster") -> dict[str, Any]:
+    """JSON Schema (2020-12) of one of WRITTEN with descriptions, for editors."""
+    title, part = WRITTEN[name]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gpuctl cluster.yaml",
-        **{key: value for key, value in schema_of(Cluster).items() if key != "title"},
+        "title": title,
+        **{key: value for key, value in schema_of(part).items() if key != "title"},
     }

@@ -28,8 +28,9 @@ from python_terraform import Terraform as Arguments
 from gpuctl.run import children
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.run.secrets import read_secret
 from gpuctl.run.workspace import Workspace, data_folder, write_private
-from gpuctl.spec.resolved import Site
+from gpuctl.spec.resolved import SecretRef, Site
 from gpuctl.systems.proxmox import token_of
 
 if TYPE_CHECKING:
@@ -101,12 +102,24 @@ class Terraform:
         own = self._own_folder()
         write_private(own / VARIABLES, json.dumps(variables, indent=2, sort_keys=True) + "\n")
         write_private(self.folder / "cli.tfrc", self._cli_configuration())
-        settings = dict(self._site.backend)
-        backend = settings.pop("type", "local")
-        body = {"terraform": {"backend": {backend: {} if backend == "local" else settings}}}
-        write_private(self.folder / "backend.tf.json", json.dumps(body, indent=2) + "\n")
-        self._run("init", input=False, no_color=IsFlagged, seconds=PLAN_SECONDS)
+        self._run("init", input=False, no_color=IsFlagged, seconds=PLAN_SECONDS, **self._backend(own))
         self._own = own
+
+    def _backend(self, own: Path) -> dict[str, Any]:
+        """Write where the state is kept; the options of ``init``, which gets the secrets from a file of this run."""
+        settings = dict(self._site.backend)
+        secrets = {name: ref for name, ref in settings.items() if isinstance(ref, SecretRef)}
+        backend = str(settings.pop("type", "local"))
+        plain = {} if backend == "local" else {n: value for n, value in settings.items() if n not in secrets}
+        body = {"terraform": {"backend": {backend: plain}}}
+        write_private(self.folder / "backend.tf.json", json.dumps(body, indent=2) + "\n")
+        if not secrets:
+            return {}
+        file = own / "backend.tfbackend.json"
+        read = {name: read_secret(ref, self._ctx.redactor) for name, ref in secrets.items()}
+        # as JSON they are taken literally: ${ is just text
+        write_private(file, json.dumps(read) + "\n")
+        return {"backend_config": str(file)}
 
     def _own_folder(self) -> Path:
         """This run's, removed at its end; what killed runs left behind goes now."""

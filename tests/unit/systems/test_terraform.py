@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event as Flag
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
@@ -12,6 +19,8 @@ from gpuctl.context import Context
 from gpuctl.run.redact import Redactor
 from gpuctl.run.workspace import Workspace
 from gpuctl.spec.load import load
+from gpuctl.spec.resolved import SecretRef
+from gpuctl.systems import terraform
 from gpuctl.systems.terraform import VARIABLES, Terraform
 
 SPEC = load(Path(__file__).parents[3] / "examples/homelab.yaml").resolved
@@ -71,3 +80,75 @@ def test_what_a_killed_run_left_goes_and_what_a_living_one_has_stays(ctx: Contex
     run(ctx, 1)
     assert not dead.exists()
     assert (alive / "apply.tfplan").exists()
+
+
+PASSWORD = 'a ${b} %{c} "d" \\e'
+
+
+class States(BaseHTTPRequestHandler):
+    """A server for Terraform's http backend that knows one user."""
+
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def _answer(self, code: int, body: bytes = b"") -> None:
+        allowed = base64.b64encode(f"gpuctl:{PASSWORD}".encode()).decode()
+        if self.headers.get("Authorization") != f"Basic {allowed}":
+            code, body = 401, b""
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        state = self.kept.get(self.path)
+        self._answer(200 if state else 404, state or b"")
+
+    def do_POST(self) -> None:
+        self.kept[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(200)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing to say."""
+
+
+@pytest.fixture
+def states() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), States)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/homelab"
+    server.shutdown()
+
+
+@pytest.mark.skipif(not shutil.which("terraform"), reason="no terraform here")
+def test_the_state_lies_on_the_remote_backend_and_its_password_in_neither_configuration_nor_log(
+    tmp_path: Path, states: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SPEC
+    # a configuration that needs no provider, which could not be fetched here
+    main = tmp_path / "templates/terraform/main.tf"
+    main.parent.mkdir(parents=True)
+    main.write_text('variable "number" {}\noutput "number" { value = var.number }\n', encoding="utf-8")
+    monkeypatch.setattr(terraform, "data_folder", lambda _: tmp_path / "templates")
+    monkeypatch.setenv("STATE_PASSWORD", PASSWORD)
+    secret = SecretRef("env", "STATE_PASSWORD")
+    settings = (("address", states), ("password", secret), ("type", "http"), ("username", "gpuctl"))
+    spec = replace(SPEC, site=replace(SPEC.site, backend=settings))
+    workspace = Workspace.of(tmp_path / "cluster.yaml", spec.name, spec.endpoint_name)
+    workspace.create()
+    said: list[str] = []
+    redactor = Redactor()
+    ctx = Context(spec, workspace, lambda event: said.append(redactor.clean(event.message)), redactor, Flag())
+    made = Terraform(spec.site, workspace, "TOKEN", ctx)
+    assert made.has_state
+    made.prepare({"number": 7})
+    saved, _ = made.plan()
+    made.apply(saved, parallelism=1, on_event=lambda _: None)
+    assert json.loads(States.kept["/homelab"])["outputs"]["number"]["value"] == 7
+    written = (workspace.terraform / "backend.tf.json").read_text(encoding="utf-8")
+    assert json.loads(written) == {"terraform": {"backend": {"http": {"address": states, "username": "gpuctl"}}}}
+    assert not (workspace.terraform / "terraform.tfstate").exists()
+    assert PASSWORD not in "".join(said)
+    monkeypatch.setenv("STATE_PASSWORD", "another one")
+    with pytest.raises(terraform.GpuctlError) as caught:
+        run(ctx, 8)
+    assert "another one" not in redactor.clean(str(caught.value.lines()))

@@ -7,12 +7,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpuctl.spec.model import Cluster
+from gpuctl.spec.model import BACKEND_SECRETS, Cluster
 from gpuctl.spec.resolved import Resolved, SecretRef
 from gpuctl.spec.rules.base import Broken, Loc, Rule
 
 PASSWORD_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@")
-SECRET_SETTING = re.compile(r"(password|secret|token|secret_key|access_key|encryption_key)$")
 # options may stand before the key
 PUBLIC_KEY = re.compile(
     r"(.*\s)?(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
@@ -80,16 +79,19 @@ def _readable(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 
 
 def _literal(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    for key in cluster.site.backend:
-        if SECRET_SETTING.search(key):
-            wrong = f"{key} stands here for everybody who reads the spec"
-            yield ("site", "backend", key), wrong, "give it by the backend's own environment variable"
+    # a setting given by reference is no text any more
+    backend = {name: value for name, value in resolved.site.backend if isinstance(value, str)}
+    for name in backend:
+        if BACKEND_SECRETS.search(name):
+            wrong = f"{name} stands here for everybody who reads the spec"
+            way_out = "write env:NAME, file:PATH or sops:PATH#key, or set the variable that this backend reads itself"
+            yield ("site", "backend", name), wrong, way_out
     mirrors = cluster.site.mirrors
     addresses: list[tuple[Loc, str | None]] = [
         (("image", "url"), cluster.image.url),
         *((("site", "mirrors", name), getattr(mirrors, name)) for name in ("k3s", "charts", "apt", "registry", "git")),
         (("site", "mirrors", "os_image", "url"), mirrors.os_image.url if mirrors.os_image else None),
-        *((("site", "backend", key), value) for key, value in cluster.site.backend.items()),
+        *((("site", "backend", name), value) for name, value in backend.items()),
     ]
     for loc, address in addresses:
         if address and PASSWORD_IN_URL.search(address):
@@ -172,7 +174,7 @@ RULES = (
         "chmod(1); as ssh(1) demands of its keys; unverified",
     ),
     Rule(
-        "SEC-R5", "warning", "No secret stands in the spec", "A spec is shared, printed and kept in Git.", _literal,
+        "SEC-R5", "error", "No secret stands in the spec", "A spec is shared, printed and kept in Git.", _literal,
         "HashiCorp's documentation, backend configuration: credentials; unverified",
     ),
     Rule(
