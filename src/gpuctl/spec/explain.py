@@ -40,6 +40,18 @@ def described(part: type[BaseModel] = Cluster, above: str = "") -> Iterator[Desc
             yield from described(child, f"{path}.")
 
 
+def groups(part: type[BaseModel] = Cluster, above: str = "") -> frozenset[str]:
+    """The fields that only hold others and are always there."""
+    found: set[str] = set()
+    for name, info in part.model_fields.items():
+        path = f"{above}{info.alias or name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found.add(path)
+        if (child := _model(info.annotation)) is not None:
+            found |= groups(child, f"{path}.")
+    return frozenset(found)
+
+
 def explain(name: str) -> str:
     """Text for people. KeyError with the nearest names when there is no such field or rule."""
     for rule in rules.ALL:
