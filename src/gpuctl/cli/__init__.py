@@ -12,6 +12,7 @@ from gpuctl import __version__
 from gpuctl.cli import (
     apply,
     destroy,
+    diff,
     explain,
     gitops,
     kubeconfig,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("validate")(validate.command)
 app.command("resolve")(resolve.command)
 app.command("explain")(explain.command)
+app.command("diff")(diff.command)
 app.command("schema")(schema.command)
 app.command("render")(render.command)
 app.command("plan")(plan.command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -39,15 +39,24 @@ FILES = {
 
 @dataclass(frozen=True)
 class Effect:
-    """``phases`` in their order; ``files`` as `gpuctl render` names them."""
+    """``phases`` in their order; ``files`` as `gpuctl render` names them.
+
+    ``adding``: words for a block or a list's item that comes, where that disturbs nothing but its change or end does.
+    """
 
     kind: Kind
     words: str
     phases: tuple[str, ...]
     files: tuple[str, ...]
+    adding: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}"
+
+    @property
+    def coming(self) -> Effect:
+        """What it is when the block or item was not there before."""
+        return replace(self, kind="in place", words=self.adding) if self.adding else self
 
 
 @cache
@@ -55,6 +64,6 @@ def effects() -> dict[str, Effect]:
     """By field, written as `gpuctl explain` writes it (``nodes.pools.memory``). Groups have none of their own."""
     rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return {
-        field: Effect(kind, words, tuple(phases.split()), tuple(FILES[name] for name in files.split()))
-        for field, (kind, phases, files, words) in rows.items()
+        field: Effect(kind, words, tuple(phases.split()), tuple(FILES[name] for name in files.split()), *adding)
+        for field, (kind, phases, files, words, *adding) in rows.items()
     }

@@ -18,7 +18,6 @@ from gpuctl.spec.model import Cluster
 from gpuctl.spec.rules.base import Rule
 from gpuctl.spec.schema import schema_of
 
-
 UNITS = {"size": "bytes, written with a unit (16GiB)", "duration": "seconds, written with a unit (30m)", "": ""}
 
 
@@ -79,6 +78,7 @@ def explain(name: str) -> str:
         lines.append(f"  holds    {', '.join(inside)}")
     if effect := effects().get(field.name):
         lines.append(f"  changing {effect}")
+        lines += [f"  adding   {effect.coming}"] if effect.adding else []
         lines.append(f"  phases   {', '.join(effect.phases) or 'none'}")
         lines.append(f"  files    {', '.join(effect.files) or 'none of those that gpuctl render writes'}")
     return "\n".join(lines)
@@ -103,6 +103,7 @@ def as_json(name: str) -> dict[str, object]:
         "holds": list(holds(field.name)),
         # null: a group, which only its fields change
         "changing": {"kind": effect.kind, "words": effect.words} if effect else None,
+        "adding": {"kind": effect.coming.kind, "words": effect.coming.words} if effect else None,
         "phases": list(effect.phases) if effect else [],
         "files": list(effect.files) if effect else [],
     }
@@ -141,7 +142,7 @@ def reference() -> str:
         "Made by `gpuctl explain --markdown`; `gpuctl explain FIELD` has one field, `gpuctl schema` the JSON schema.",
         "Sizes carry a unit (`16GiB`), durations too (`30m`). Addresses are single, a list, or a range `a-b`.",
         "",
-        "The last column says what changing a field does on a living cluster; `gpuctl diff OLD NEW` says it of a change.",
+        "The last column: what changing a field does on a living cluster. `gpuctl diff OLD NEW` says it of two specs.",
         "",
         "| field | type | default | meaning | changing it |",
         "|---|---|---|---|---|",
@@ -151,6 +152,7 @@ def reference() -> str:
         example = f" E.g. `{field.example}`." if field.example else ""
         effect = effects().get(field.name)
         changing = f"**{effect.kind}**: {effect.words}" if effect else ""
+        changing += f"; adding it is **{effect.coming.kind}**: {effect.adding}" if effect and effect.adding else ""
         cells = (f"`{field.name}`", field.type, default, f"{field.text}{example}", changing)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", "## Rules", "", "| rule | severity | says | why | source |", "|---|---|---|---|---|"]

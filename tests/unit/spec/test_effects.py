@@ -77,10 +77,7 @@ def first(name: str) -> str:
 def put(spec: Any, place: str, value: Any) -> None:
     *path, last = [int(part) if part.isdigit() else part for part in re.findall(r"\w+", place)]
     for part in path:
-        if isinstance(spec, dict):
-            spec = spec.setdefault(part, {})
-        else:
-            spec = spec[part]
+        spec = spec.setdefault(part, {}) if isinstance(spec, dict) else spec[part]
     if value is None:
         spec.pop(last, None)
     else:
