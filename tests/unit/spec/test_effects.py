@@ -85,8 +85,18 @@ def put(spec: Any, place: str, value: Any) -> None:
 
 
 def files(folder: Path, spec: Mapping[str, Any]) -> dict[str, str]:
-    path = folder / "cluster.yaml"
-    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
-    loaded = load(path)
-    assert loaded.resolved, loaded.findings
-    return rendered(loaded.resolved)
+    return render(folder, yaml.dump(spec, Dumper=yaml.CSafeDumper))
+
+
+RENDERED: dict[str, dict[str, str]] = {}
+
+
+def render(folder: Path, text: str) -> dict[str, str]:
+    """Once for each text: most samples change the same spec."""
+    if text not in RENDERED:
+        path = folder / "cluster.yaml"
+        path.write_text(text, encoding="utf-8")
+        loaded = load(path)
+        assert loaded.resolved, loaded.findings
+        RENDERED[text] = rendered(loaded.resolved)
+    return RENDERED[text]

@@ -26,8 +26,8 @@ def test_a_field_is_explained_with_its_unit_what_it_reaches_and_what_changing_it
         "  unit     bytes, written with a unit (16GiB)",
         "  required",
         "  example  16GiB",
-        "  changing power-cycle: every VM of the pool, one after the other; the hub restarts where profiles fit other nodes"
-        " then",
+        "  changing power-cycle: every VM of the pool, one after the other; "
+        "the hub restarts where profiles fit other nodes then",
         "  phases   provision, jupyter",
         "  files    terraform/gpuctl.auto.tfvars.json, helm/jupyterhub.values.yaml",
     ]
