@@ -13,6 +13,7 @@ from gpuctl import __version__
 from gpuctl.cli import (
     apply,
     destroy,
+    diff,
     explain,
     fmt,
     gitops,
@@ -43,6 +44,7 @@ app.command("validate")(validate.command)
 app.command("fmt")(fmt.command)
 app.command("resolve")(resolve.command)
 app.command("explain")(explain.command)
+app.command("diff")(diff.command)
 app.command("schema")(schema.command)
 app.command("render")(render.command)
 app.command("plan")(plan.command)

@@ -1,4 +1,4 @@
-"""gpuctl explain: what a field or a rule is about."""
+"""gpuctl explain: what a field or a rule is about, and what changing a field does."""
 
 from __future__ import annotations
 
@@ -6,22 +6,34 @@ from typing import Annotated
 
 import typer
 
+from gpuctl.cli.options import Output, is_json
 from gpuctl.run.errors import Exit, GpuctlError
 
 
 def command(
     field: Annotated[str, typer.Argument(help="A field (network.api_vip) or a rule (NET-01).")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="The whole reference, as docs/spec.md has it.")] = False,
+    output: Output = "text",
 ) -> None:
-    """Explain a field of the spec, or a rule."""
-    from gpuctl.spec.explain import explain, reference
+    """Explain a field of the spec, or a rule: what it is, and what changing it does on a living cluster."""
+    import json
 
+    from gpuctl.spec import explain
+
+    as_json = is_json(output)
     if markdown:
-        print(reference(), end="")
+        print(explain.reference(), end="")
         return
     if not field:
-        raise GpuctlError("what is to be explained?", next="gpuctl explain network.api_vip", exit_code=Exit.USAGE)
+        names = [found.name for found in explain.top()]
+        if as_json:
+            print(json.dumps({"schemaVersion": 1, "holds": names}, indent=2))
+            return
+        for found in explain.top():
+            print(f"{found.name:<{max(map(len, names))}}  {found.text}")
+        print("\nNext: gpuctl explain network, gpuctl explain network.api_vip, gpuctl explain NET-01")
+        return
     try:
-        print(explain(field))
+        print(json.dumps(explain.as_json(field), indent=2) if as_json else explain.explain(field))
     except KeyError as error:
-        raise GpuctlError(str(error.args[0]), next="gpuctl schema", exit_code=Exit.USAGE) from None
+        raise GpuctlError(str(error.args[0]), next="gpuctl explain lists the fields", exit_code=Exit.USAGE) from None

@@ -6,7 +6,7 @@ Facts about K3s' keys: https://docs.k3s.io/cli/server and /cli/agent; about its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -47,7 +47,8 @@ class Observed:
     """What was seen on a host. ``interface`` carries its address; ``data``: an etcd database exists there.
 
     ``founder``: its configuration started the cluster. ``ca_hash``: of the cluster it belongs to, "" for none.
-    ``member``: it has joined a cluster before (it has a node password).
+    ``member``: it has joined a cluster before (it has a node password); ``version``: the K3s it runs, "" before that.
+    ``settings``: of a server with data, the keys of its configuration that last as long as the cluster.
     """
 
     interface: str
@@ -58,6 +59,8 @@ class Observed:
     member: bool = False
     ca_hash: str = ""
     snapshots: int = 0
+    version: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def founder(resolved: Resolved, observed: Mapping[str, Observed]) -> str:

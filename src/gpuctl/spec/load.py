@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ from gpuctl.spec.resolved import Resolved, SpecPath
 
 @dataclass(frozen=True)
 class Loaded:
-    """``resolved`` is None when the spec cannot be understood; with error findings it must not be used."""
+    """``resolved`` is None when the spec cannot be understood; with error findings it must not be used.
+
+    ``cluster``: what was written, where there is ``resolved``; ``at`` finds positions in it.
+    """
 
     resolved: Resolved | None
     findings: tuple[Finding, ...]
+    cluster: Cluster | None = None
+    at: Callable[[Loc], SpecPath] | None = None
 
 
 def load(path: Path, site: Path | None = None) -> Loaded:
@@ -57,7 +63,7 @@ def load(path: Path, site: Path | None = None) -> Loaded:
     from gpuctl.spec import rules
 
     findings += rules.judge(resolved, cluster, at)
-    return Loaded(resolved, tuple(sorted(findings)))
+    return Loaded(resolved, tuple(sorted(findings)), cluster, at)
 
 
 def read(path: Path) -> str:

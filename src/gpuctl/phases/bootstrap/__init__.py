@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gpuctl.context import Context
 from gpuctl.phases.base import Action, Change, Plan
-from gpuctl.phases.bootstrap import members, observe
+from gpuctl.phases.bootstrap import lasting, members, observe
 from gpuctl.render import hosts
 from gpuctl.render.hosts import Observed
 from gpuctl.run.errors import GpuctlError
@@ -51,6 +51,7 @@ class Bootstrap:
             ctx.redactor.add(ctx.workspace.secret(secret))
         observed = observe.all_hosts(ctx)
         _one_cluster(ctx, observed)
+        lasting.refuse(ctx.spec, observed)
         ctx.ansible.prepare(hosts.inventory(ctx.spec, observed, secrets=str(ctx.workspace.secrets)))
         results = ctx.ansible.run(
             PLAYBOOK, check=True, deadline=ctx.deadline(CHECK_SECONDS, "comparing the hosts with the spec")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from gpuctl.context import Context
+from gpuctl.phases.bootstrap import lasting
 from gpuctl.render.hosts import Observed
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Node
@@ -28,6 +29,9 @@ found["founder"] = bool(re.search(r"^cluster-init: true", config, re.M))
 found["member"] = os.path.exists("/etc/rancher/node/password")
 found["ca_hash"] = token[1] if token else ""
 found["reboot"] = os.path.exists("/run/reboot-required") and not config
+found["settings"] = dict(re.findall(r"^(@lasting@): (.+)$", config, re.M)) if found["data"] else {}
+link = re.search(r"/(v\d+\.\d+\.\d+[^/]*)/k3s$", os.path.realpath("/usr/local/bin/k3s"))
+found["version"] = link[1] if link and found["member"] else ""
 found["snapshots"] = len(glob.glob("/var/lib/rancher/k3s/server/db/snapshots/*"))
 print(json.dumps(found))
 END"""
@@ -66,4 +70,4 @@ def all_hosts(ctx: Context) -> dict[str, Observed]:
 
 
 def _script(node: Node) -> str:
-    return _SCRIPT.replace("@address@", str(node.address))
+    return _SCRIPT.replace("@address@", str(node.address)).replace("@lasting@", "|".join(lasting.LASTING))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpuctl.context import Context
@@ -24,7 +24,26 @@ def refuse_unknown_names(ctx: Context) -> None:
 
 def of(ctx: Context, planned: Sequence[ResourceChange]) -> list[Change]:
     """Our changes. GpuctlError for changes that cannot be made on a living VM."""
+    _refuse_moved_ids(planned)
     return [_vm(ctx, change) if change.type == VM_TYPE else _other(change) for change in planned]
+
+
+def _refuse_moved_ids(planned: Sequence[ResourceChange]) -> None:
+    """A VM id may not go from one node to another in one run: Terraform knows no order between them, and its provider
+    takes an existing VM over as if it had made it.
+    """
+    vms = [change for change in planned if change.type == VM_TYPE]
+    leaving = {change.before["vm_id"]: change.key for change in vms if "delete" in change.actions}
+    for change in vms:
+        former = leaving.get(change.after.get("vm_id"), change.key) if "create" in change.actions else change.key
+        if former != change.key:
+            raise GpuctlError(
+                f"VM {change.after['vm_id']} cannot go from {former} to {change.key} in one run",
+                cause="VM ids follow the addresses, and another node would get the address of one that goes or moves",
+                next=f"give {change.key} an address that no node has; or take {former} out of the spec, apply, and add"
+                f" {change.key} then",
+                exit_code=Exit.USAGE,
+            )
 
 
 def _other(change: ResourceChange) -> Change:
@@ -92,6 +111,14 @@ def _update(change: ResourceChange, target: str, because: Any) -> Change:
             words.append(f"{old} -> {new} {unit}")
             disruption = "power-cycles the VM"
     old_disks = {d["interface"]: d["size"] for d in before["disk"]}
+    if gone := sorted(old_disks.keys() - {disk["interface"] for disk in after["disk"]}):
+        raise GpuctlError(
+            f"{name}: the disk {gone[0]} of a running VM cannot be taken away",
+            where=str(because[0]) if because else "",
+            cause="the spec does not have it; there may be data on it, and Terraform does not delete disks",
+            next=f"set it back, or: gpuctl apply --replace {name}",
+            exit_code=Exit.USAGE,
+        )
     for disk in after["disk"]:
         old_size = old_disks.get(disk["interface"])
         if old_size is None:
@@ -109,12 +136,43 @@ def _update(change: ResourceChange, target: str, because: Any) -> Change:
     if before["hostpci"] != after["hostpci"]:
         words.append(f"{len(before['hostpci'])} -> {len(after['hostpci'])} cards")
         disruption = "power-cycles the VM"
+    old_stores = {d["interface"]: d.get("datastore_id") for d in before["disk"]}
+    for disk in after["disk"]:
+        old_store = old_stores.get(disk["interface"])
+        if old_store and old_store != disk.get("datastore_id"):
+            words.append(f"{disk['interface']} moves from {old_store} to {disk.get('datastore_id')}")
+            disruption = "power-cycles the VM"
+    for what, old, new in _network(before, after):
+        # the provider's source says so: it reboots a VM whose network device or cloud-init settings differ
+        words.append(f"{what} {old} -> {new}")
+        disruption = disruption or "reboots the VM"
     if before.get("started") is False and after.get("started"):
         words.append("started again")
     for field in ("description", "tags"):
         if before.get(field) != after.get(field):
             words.append(field)
     return Change(target, "update", ", ".join(words) or "settings", because, disruption=disruption)
+
+
+def _network(before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(what, old, new) of everything that differs in the network device and in what cloud-init is told of the LAN."""
+
+    def facts(values: Any) -> dict[str, Any]:
+        device = (values.get("network_device") or [{}])[0]
+        init = (values.get("initialization") or [{}])[0]
+        dns = (init.get("dns") or [{}])[0]
+        ipv4 = ((init.get("ip_config") or [{}])[0].get("ipv4") or [{}])[0]
+        return {
+            "bridge": device.get("bridge"),
+            "VLAN": device.get("vlan_id") or "none",
+            "MTU": device.get("mtu") or "the bridge's",
+            "gateway": ipv4.get("gateway"),
+            "DNS": " ".join(dns.get("servers") or ()),
+            "search domain": dns.get("domain"),
+        }
+
+    old, new = facts(before), facts(after)
+    yield from ((name, old[name], new[name]) for name in old if old[name] != new[name])
 
 
 def _address(values: Any) -> str:

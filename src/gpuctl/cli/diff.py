@@ -1,0 +1,41 @@
+"""gpuctl diff: what differs between two specs, and what each difference would do to a living cluster; offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpuctl.cli.options import Output, Site, is_json
+from gpuctl.run.errors import Exit
+
+
+def command(
+    old: Annotated[Path, typer.Argument(help="The spec as it was.")],
+    new: Annotated[Path, typer.Argument(help="The spec as it shall be.")],
+    site: Site = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 3 when they differ.", envvar="GPUCTL_DETAILED")
+    ] = False,
+    output: Output = "text",
+) -> None:
+    """Compare two specs offline: every changed field, and what changing it does on a living cluster."""
+    from gpuctl import app
+    from gpuctl.report import diff as report
+    from gpuctl.spec.diff import diff
+    from gpuctl.spec.load import load
+
+    as_json = is_json(output)
+    loaded = [load(path, site) for path in (old, new)]
+    findings = [finding for one in loaded for finding in one.findings]
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
+        raise app.SpecInvalid([str(finding) for finding in findings], errors)
+    found = diff(*loaded)
+    if as_json:
+        app.print_json(report.as_json(found))
+    else:
+        print("\n".join(report.lines(found)))
+    if detailed_exitcode and found.differences:
+        raise typer.Exit(int(Exit.CHANGES))
