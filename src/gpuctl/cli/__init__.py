@@ -12,6 +12,7 @@ from gpuctl import __version__
 from gpuctl.cli import (
     apply,
     destroy,
+    doctor,
     explain,
     gitops,
     kubeconfig,
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # the order of a first session
+app.command("doctor")(doctor.command)
 app.command("validate")(validate.command)
 app.command("resolve")(resolve.command)
 app.command("explain")(explain.command)

@@ -148,15 +148,9 @@ class Proxmox:
         # a value of 0 means granted but not passed on to paths below; granted all the same
         return {path: frozenset(privileges) for path, privileges in found.items()}
 
-    def node_online(self) -> bool | None:
-        """Whether our node is online; None when the server knows no such node."""
-        for node in self._get("nodes"):
-            if node["node"] == self._settings.node:
-                return bool(node.get("status") == "online")
-        return None
-
-    def node_names(self) -> tuple[str, ...]:
-        return tuple(sorted(str(node["node"]) for node in self._get("nodes")))
+    def nodes(self) -> dict[str, bool]:
+        """Whether each node of the server is online, by name."""
+        return {str(node["node"]): node.get("status") == "online" for node in self._get("nodes")}
 
     def capacity(self) -> tuple[int, int]:
         """Bytes of memory and threads of our node."""

@@ -44,17 +44,16 @@ def look(proxmox: Proxmox, spec: Resolved) -> Others:
 def reach(ctx: Context) -> None:
     """The API answers, the token is taken, the node is online. GpuctlError otherwise."""
     ctx.proxmox.version()
-    online = ctx.proxmox.node_online()
-    node = ctx.spec.site.proxmox.node
-    if online is None:
+    nodes, node = ctx.proxmox.nodes(), ctx.spec.site.proxmox.node
+    if node not in nodes:
         raise GpuctlError(
             f"the Proxmox server has no node {node!r}",
             where=ctx.spec.site.proxmox.endpoint,
-            cause=f"it has {', '.join(ctx.proxmox.node_names())}",
+            cause=f"it has {', '.join(sorted(nodes))}",
             next="correct site.proxmox.node",
             exit_code=Exit.USAGE,
         )
-    if not online:
+    if not nodes[node]:
         raise GpuctlError(f"the Proxmox node {node} is offline", where=ctx.spec.site.proxmox.endpoint)
 
 
