@@ -15,6 +15,7 @@ from gpuctl.cli import (
     doctor,
     explain,
     gitops,
+    init,
     kubeconfig,
     phase,
     plan,
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # the order of a first session
+app.command("init")(init.command)
 app.command("doctor")(doctor.command)
 app.command("validate")(validate.command)
 app.command("resolve")(resolve.command)
