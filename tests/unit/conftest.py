@@ -24,9 +24,18 @@ class Emulated:
     token: Path
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Certificate and key of the emulated server."""
+    from lab.pve import tls
+
+    folder = tmp_path_factory.mktemp("tls")
+    return tls.authority(folder / "ca.pem", folder / "key.pem", "127.0.0.1")
+
+
 @pytest.fixture
-def pve(tmp_path: Path) -> Iterator[Emulated]:
-    from lab.pve import api, tls
+def pve(tmp_path: Path, authority: tuple[Path, Path]) -> Iterator[Emulated]:
+    from lab.pve import api
     from lab.pve.site import Inventory
 
     class Loopback(api.LabPve):
@@ -39,18 +48,16 @@ def pve(tmp_path: Path) -> Iterator[Emulated]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     secret = "0123456789abcdef0123456789abcdef"
-    folder = tmp_path / "pve"
-    folder.mkdir()
     machines: Any = SimpleNamespace(running=lambda _: False)
     server = Loopback(Inventory.default(gpus=2), machines, secret, "127.0.0.1", port)
-    authority = tls.authority(folder / "ca.pem", folder / "tls.pem", "127.0.0.1")
-    (folder / "token").write_text(f"{api.TOKEN}={secret}\n", encoding="utf-8")
+    token = tmp_path / "pve-token"
+    token.write_text(f"{api.TOKEN}={secret}\n", encoding="utf-8")
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     asyncio.run_coroutine_threadsafe(api.serve(server, authority), loop).result(30)
     try:
-        yield Emulated(server, f"https://127.0.0.1:{port}", folder / "ca.pem", folder / "token")
+        yield Emulated(server, f"https://127.0.0.1:{port}", authority[0], token)
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)

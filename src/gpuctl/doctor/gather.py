@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +34,6 @@ TOOL_SECONDS, API_SECONDS, HOST_SECONDS = 20.0, 60.0, 40.0
 ASKED: dict[str, tuple[str, ...]] = {
     "terraform": ("version",),
     "tofu": ("version",),
-    "ansible-playbook": ("--version",),
     "helm": ("version", "--short"),
     "ssh": ("-V",),
     "git": ("--version",),
@@ -103,7 +103,7 @@ def _machine(spec: Path | None, resolved: Resolved | None, redactor: Redactor) -
     workspace = _workspace(spec, resolved) if spec and resolved else None
     with ThreadPoolExecutor(max_workers=len(ASKED) + 1) as pool:
         agent = pool.submit(_agent)
-        found = dict(zip(ASKED, pool.map(_tool, ASKED), strict=True))
+        found = {"ansible-playbook": _ansible(), **dict(zip(ASKED, pool.map(_tool, ASKED), strict=True))}
         references = sorted(set(map(str, _references(resolved))))
         problems = pool.map(lambda text: _secret(text, redactor), references)
         return Machine(
@@ -130,10 +130,17 @@ def _parts() -> Iterable[Path]:
     yield data_folder("templates") / "charts"
 
 
+def _ansible() -> Tool | None:
+    """Ours: it lies beside the Python that runs us. It is not started, since it would make folders in the home."""
+    own = Path(sys.executable).parent / "ansible-playbook"
+    try:
+        return Tool(str(own), metadata.version("ansible-core")) if own.exists() else None
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _tool(name: str) -> Tool | None:
-    # Ansible is ours: it lies beside the Python that runs us
-    own = Path(sys.executable).parent / name
-    path = str(own) if name.startswith("ansible") and own.exists() else shutil.which(name)
+    path = shutil.which(name)
     if path is None:
         return None
     match = VERSION.search(_said(path, *ASKED[name]))
@@ -150,7 +157,7 @@ def _agent() -> int:
 
 def _said(*command: str) -> str:
     """What a tool prints on either stream; "" when it does not end in time or cannot be started."""
-    environment = {**os.environ, "CHECKPOINT_DISABLE": "1", "ANSIBLE_NOCOLOR": "1"}
+    environment = {**os.environ, "CHECKPOINT_DISABLE": "1"}
     try:
         done = subprocess.run(
             command,

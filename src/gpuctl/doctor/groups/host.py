@@ -17,15 +17,17 @@ from gpuctl.spec.versions import gpu_model, table
 
 GIB = 1 << 30
 HOST_DRIVERS = ("nouveau", "nvidia", "nvidiafb")
-NAMES = ("cards", "iommu", "iommu mode", "iommu groups", "drivers", "blacklist", "bar1", "numa", "hugepages")
+NAMES = ("cards", "iommu", "iommu mode", "blacklist", "hugepages", "iommu groups", "drivers", "bar1", "numa")
 RELOAD = "then update-initramfs -u -k all and reboot"
 
 
 def judge(facts: Facts) -> Iterator[Line]:
     host = facts.host
     if isinstance(host, HostReport):
-        for look in (_cards, _iommu, _mode, _groups, _drivers, _blacklist, _bar1, _numa, _hugepages):
+        for look in (_cards, _iommu, _mode, _blacklist, _hugepages):
             yield look(host)
+        for name, look in (("iommu groups", _groups), ("drivers", _drivers), ("bar1", _bar1), ("numa", _numa)):
+            yield look(host) if host.cards else Line(name, "not looked at", "there is no card")
         return
     if host is not None:
         yield broken("report", host)
@@ -59,7 +61,7 @@ def _mode(host: HostReport) -> Line:
         "iommu mode",
         "warn",
         "no iommu=pt on the kernel command line: the host's own devices are translated too, which costs speed",
-        f"add it to /etc/kernel/cmdline or GRUB_CMDLINE_LINUX_DEFAULT, {RELOAD}",
+        "GRUB_CMDLINE_LINUX_DEFAULT and update-grub, or /etc/kernel/cmdline and proxmox-boot-tool refresh; then reboot",
     )
 
 
@@ -100,20 +102,22 @@ def _blacklist(host: HostReport) -> Line:
 
 
 def _bar1(host: HostReport) -> Line:
-    problems, short, sizes = [], [], []
+    without, short, sizes = [], [], []
     for card in host.cards:
         start, size = card.bar1
         needed = table()["gpu_models"].get(gpu_model(card.id), {}).get("bar1")
         if not start:
-            problems.append(f"{card.path} has no memory window" + (f" (it needs {needed})" if needed else ""))
+            without.append(f"{card.path} has no memory window" + (f" (it needs {needed})" if needed else ""))
         elif needed and size < units.size(needed):
             short.append(f"{card.path} has {units.show_size(size)} of {needed}")
         else:
             sizes.append(units.show_size(size))
     hint = "turn Above 4G Decoding on in the firmware (and Resizable BAR as the vendor says)"
-    if problems or not short:
-        return judged("bar1", problems, ", ".join(dict.fromkeys(sizes)) or "no card", hint)
-    return Line("bar1", "warn", "; ".join(short), hint)
+    if without:
+        return Line("bar1", "fail", "; ".join(without + short), hint)
+    if short:
+        return Line("bar1", "warn", "; ".join(short), hint)
+    return Line("bar1", "ok", ", ".join(dict.fromkeys(sizes)))
 
 
 def _numa(host: HostReport) -> Line:

@@ -11,7 +11,7 @@ from gpuctl.doctor.facts import Facts, Tool
 from gpuctl.spec.versions import order
 from gpuctl.systems import helm, terraform
 
-# what pyproject.toml asks for; another ansible-core on PATH is not ours
+# what pyproject.toml asks for
 ANSIBLE, ANSIBLE_BELOW = "2.18", "2.20"
 
 
@@ -64,7 +64,7 @@ def _line(need: Need, facts: Facts) -> Line:
         if need.name == "git" and facts.resolved and not facts.resolved.gitops:
             return Line(need.name, "ok", "not on PATH, and not needed: the spec has no management.gitops")
         outcome: Outcome = "warn" if need.optional else "fail"
-        return Line(need.name, outcome, f"no {' or '.join(need.programs)} on PATH", need.hint)
+        return Line(need.name, outcome, f"no {' or '.join(need.programs)} found", need.hint)
     measured = f"{tool.version or 'of unknown version'} at {tool.path}"
     if not need.least or (tool.version and _fits(need, tool)):
         return Line(need.name, "ok", measured)
