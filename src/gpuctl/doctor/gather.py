@@ -208,9 +208,11 @@ def _api(spec: Resolved, file: Path, redactor: Redactor) -> Api:
             GpuctlError("the Proxmox API is too slow to be asked this too") if deadline.expired else _or_error(source)
         )
 
-    greeting = ask(lambda: greet(settings.endpoint, settings.ca))
     proxmox = _or_error(lambda: Proxmox(settings, read_token(settings.token, redactor)))
-    version = proxmox if isinstance(proxmox, GpuctlError) else ask(proxmox.version)
+    with ThreadPoolExecutor(max_workers=1) as pool:  # a server that is silent is waited for once
+        greeted = pool.submit(ask, lambda: greet(settings.endpoint, settings.ca))
+        version = proxmox if isinstance(proxmox, GpuctlError) else ask(proxmox.version)
+        greeting = greeted.result()
 
     def get(reader: Callable[[Proxmox], T]) -> T | GpuctlError:
         # without an answer to the simplest question none of the others is asked

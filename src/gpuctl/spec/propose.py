@@ -21,6 +21,8 @@ VM_ID_BASES = (9000, 10_000, 11_000, 12_000, 20_000)
 THREE_FROM = 96 * GIB
 # of a server that could not be asked
 WORKER_MEMORY, WORKER_CPUS = 128 * GIB, 16
+# a server's share for each worker, control planes included, in GiB
+WORKER_LEAST = 16
 # tried in this order until they fit, in GiB: (control plane, worker)
 DISKS = ((100, 200), (60, 100), (40, 60), (20, 40))
 SCRATCH_MOST, SCRATCH_LEAST = 500, 20
@@ -91,7 +93,8 @@ def completed(answers: Answers, server: Server | None) -> Answers:
             model = answers.gpu_model or known.most_common(1)[0][0]
             # pairs keep a node useful for what two cards do together, and leave several nodes to lose one of
             each = answers.gpus_per_worker or (2 if known[model] >= 4 and known[model] % 2 == 0 else 1)
-            workers = known[model] // each if answers.workers is None else answers.workers
+            fitting = min(known[model] // each, max(1, _left(server) // WORKER_LEAST))
+            workers = fitting if answers.workers is None else answers.workers
             answers = replace(answers, gpu_model=model, gpus_per_worker=each, workers=workers)
         elif answers.workers is None:
             answers = replace(answers, workers=0, gpus_per_worker=0)
@@ -151,8 +154,7 @@ def _shape(answers: Answers, server: Server | None, notes: list[str]) -> _Shape:
     if server is None:
         memory, cpus = WORKER_MEMORY // GIB, WORKER_CPUS
         return _Shape(16, memory, cpus, 8, "vmbr0", VM_ID_BASES[0], _Disks())
-    reserve = max(8, server.memory // GIB // 16) + -(-server.taken // GIB)
-    left = server.memory // GIB - reserve
+    left = _left(server)
     control_memory = next((size for size in (16, 8) if size * controls * 4 <= left), 4)
     each = max(4, min(1024, (left - control_memory * controls) // workers)) if workers else 0
     cpus = max(2, min(64, (server.cpus - 4 * controls - 2) // workers)) if workers else 0
@@ -162,11 +164,13 @@ def _shape(answers: Answers, server: Server | None, notes: list[str]) -> _Shape:
     if len(known) > 1:
         others = ", ".join(f"{n} x {model}" for model, n in known.items() if model != answers.gpu_model)
         notes.append(f"other cards are left out, give them a pool of their own: {others}")
+    if (over := known[answers.gpu_model] - workers * (answers.gpus_per_worker or 0)) > 0:
+        notes.append(f"{over} x {answers.gpu_model} are left over")
     return _Shape(
         control_memory,
         each // 8 * 8 if each >= 32 else each,
         cpus,
-        reserve,
+        server.memory // GIB - left,
         _bridge(answers, server),
         _vm_id_base(answers, server),
         _disks(controls, workers, server, notes),
@@ -195,6 +199,12 @@ def _disks(controls: int, workers: int, server: Server, notes: list[str]) -> _Di
     if scratch < SCRATCH_LEAST:
         scratch = 0
     return _Disks(*sizes, scratch, second, scratch_store, for_images[0] if for_images else "local")
+
+
+def _left(server: Server) -> int:
+    """GiB of memory for the cluster: without what the host itself and its other VMs need."""
+    total, taken = server.memory // GIB, -(-server.taken // GIB)
+    return total - max(8, total // 16) - taken
 
 
 def _models(server: Server) -> Counter[str]:

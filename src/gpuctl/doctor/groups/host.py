@@ -22,7 +22,9 @@ RELOAD = "then update-initramfs -u -k all and reboot"
 
 
 def judge(facts: Facts) -> Iterator[Line]:
-    host = facts.host
+    host, spec = facts.host, facts.resolved
+    if spec and not any(node.gpus for node in spec.nodes):
+        return  # nothing is passed on
     if isinstance(host, HostReport):
         for look in (_cards, _iommu, _mode, _blacklist, _hugepages):
             yield look(host)
