@@ -257,7 +257,9 @@ def test_a_missing_tool_fails_and_opentofu_will_do(tmp_path: Path, tools: Path) 
 def test_the_host_is_asked_once_over_the_operators_own_ssh(tmp_path: Path, tools: Path) -> None:
     report = (REPORTS / "shared-group.report").read_text(encoding="utf-8")
     (tools / "ssh").write_text(
-        f"#!/bin/sh\necho \"$*\" >> {tmp_path}/asked\n/bin/cat > {tmp_path}/script\n/bin/cat <<'END'\n{report}END\n",
+        # its version is asked at the same time
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n[ "$1" = -V ] && exit\n'
+        f"/bin/cat > {tmp_path}/script\n/bin/cat <<'END'\n{report}END\n",
         encoding="utf-8",
     )
     found = lines(gpuctl("-o", "json", "--host-ssh", "root@pve", cwd=tmp_path, path=tools))
