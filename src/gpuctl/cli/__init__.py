@@ -14,9 +14,11 @@ from gpuctl.cli import (
     apply,
     destroy,
     diff,
+    doctor,
     explain,
     fmt,
     gitops,
+    init,
     kubeconfig,
     man,
     phase,
@@ -40,6 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # the order of a first session
+app.command("init")(init.command)
+app.command("doctor")(doctor.command)
 app.command("validate")(validate.command)
 app.command("fmt")(fmt.command)
 app.command("resolve")(resolve.command)

@@ -29,9 +29,8 @@ def command(
     as_json = is_json(output)
     loaded = [load(path, site) for path in (old, new)]
     findings = [finding for one in loaded for finding in one.findings]
-    errors = sum(finding.severity == "error" for finding in findings)
-    if errors:
-        raise app.SpecInvalid([str(finding) for finding in findings], errors)
+    if any(finding.severity == "error" for finding in findings):
+        raise app.SpecInvalid(findings)
     found = diff(*loaded)
     if as_json:
         app.print_json(report.as_json(found))

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,6 +92,11 @@ class Workspace:
             write_private(path, secrets.token_hex(16) + "\n")
         with on_disk(f"read {path}", path):
             return path.read_text(encoding="utf-8").strip()
+
+    def private_modes(self) -> dict[str, int]:
+        """Modes of the files that nobody else may read, by path."""
+        files = [self.kubeconfig, self.terraform / "terraform.tfstate", *sorted(self.secrets.glob("*"))]
+        return {str(path): stat.S_IMODE(path.stat().st_mode) for path in files if path.is_file()}
 
     def new_log(self) -> Path:
         """Path of this run's log file."""

@@ -33,7 +33,12 @@ class Loaded:
 
 def load(path: Path, site: Path | None = None) -> Loaded:
     """The spec, with its site block replaced whole by the file ``site`` when given. GpuctlError: unreadable file."""
-    document = parse(read(path), str(path))
+    return load_text(read(path), path, site)
+
+
+def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
+    """As ``load``, of a spec that is not, or not yet, in the file ``path``."""
+    document = parse(text, str(path))
     other = parse(read(site), str(site)) if site else None
     findings = [*document.findings, *(other.findings if other else ())]
     value = document.value

@@ -30,3 +30,9 @@ def newest_for(column: str, kubernetes: str) -> str:
     """The newest release in this column for the Kubernetes version; of an unknown one the newest of all."""
     known: dict[str, str] = table()[column]
     return known.get(minor(kubernetes)) or known[max(known, key=order)]
+
+
+def gpu_model(pci_id: str) -> str:
+    """The model of a card by its PCI device id (``10de:20b5``); "" when it is not known."""
+    vendor, _, device = pci_id.partition(":")
+    return next((m for m, facts in table()["gpu_models"].items() if vendor == "10de" and device in facts["pci"]), "")

@@ -33,6 +33,7 @@ OWNER = "gpuctl.io/cluster"
 BUNDLE_MARK, KEEP_MARK = "fleet.cattle.io/bundle-id", "fleet.cattle.io/keep-resources"
 PULL_SECONDS, RENDER_SECONDS, APPLY_SECONDS = 300.0, 60.0, 300.0
 HISTORY = 5
+NEEDS = "3.14"
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Helm:
         tool = shutil.which("helm")
         if tool is None:
             raise GpuctlError(
-                "helm is not on PATH", where=os.environ.get("PATH", ""), next="install Helm 3.14 or later"
+                "helm is not on PATH", where=os.environ.get("PATH", ""), next=f"install Helm {NEEDS} or later"
             )
         what = f"helm {' '.join(arguments[:2])}"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HELM_")}

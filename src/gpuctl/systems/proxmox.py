@@ -5,16 +5,23 @@ Facts about routes and privileges: https://pve.proxmox.com/pve-docs/api-viewer/.
 
 from __future__ import annotations
 
+import http.client
 import re
+import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.run.redact import Redactor
 from gpuctl.run.secrets import read_secret
 from gpuctl.spec.resolved import Proxmox as Settings
+from gpuctl.spec.resolved import SecretRef
 
 if TYPE_CHECKING:
     from gpuctl.context import Context
@@ -25,13 +32,14 @@ TOKEN = re.compile(r"[^@!=\s]+@[^@!=\s]+![^@!=\s]+=[^=\s]+")
 
 @dataclass(frozen=True)
 class Vm:
-    """A VM of the server, any node. ``status``: running or stopped."""
+    """A VM of the server, any node. ``status``: running or stopped; ``memory``: bytes at most."""
 
     vmid: int
     name: str
     node: str
     status: str
     tags: tuple[str, ...]
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,28 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Bridge:
+    """A bridge of our node: the host's own address on it with its prefix (``10.0.0.2/24``) and gateway, or ""."""
+
+    cidr: str
+    gateway: str
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What the server shows before any token: ``names`` and end of its certificate, and its clock.
+
+    ``untrusted``: why the certificate is not trusted, "" when it is. ``ahead``: seconds that its clock is ahead of
+    ours, exact to half a second and the way there; None when it told no time.
+    """
+
+    names: tuple[str, ...]
+    expires: datetime
+    untrusted: str
+    ahead: float | None
+
+
+@dataclass(frozen=True)
 class Volume:
     """A volume: its id (``local-lvm:vm-9011-disk-0``), its VM if it belongs to one, its bytes."""
 
@@ -76,9 +106,13 @@ class Volume:
 
 
 def token_of(ctx: Context) -> str:
+    """The token of the site."""
+    return read_token(ctx.spec.site.proxmox.token, ctx.redactor)
+
+
+def read_token(ref: SecretRef, redactor: Redactor) -> str:
     """``user@realm!name=secret``, read and known to the redactor. GpuctlError (exit 4) when it has another shape."""
-    ref = ctx.spec.site.proxmox.token
-    token = read_secret(ref, ctx.redactor)
+    token = read_secret(ref, redactor)
     if not TOKEN.fullmatch(token):
         raise GpuctlError(
             f"the Proxmox token from {ref} has the wrong shape",
@@ -86,7 +120,7 @@ def token_of(ctx: Context) -> str:
             next="pveum user token add USER@pve NAME --privsep 0 on the Proxmox host prints one",
             exit_code=Exit.CREDENTIALS,
         )
-    ctx.redactor.add(token.partition("=")[2])
+    redactor.add(token.partition("=")[2])
     return token
 
 
@@ -114,19 +148,14 @@ class Proxmox:
         # a value of 0 means granted but not passed on to paths below; granted all the same
         return {path: frozenset(privileges) for path, privileges in found.items()}
 
-    def node_online(self) -> bool | None:
-        """Whether our node is online; None when the server knows no such node."""
-        for node in self._get("nodes"):
-            if node["node"] == self._settings.node:
-                return bool(node.get("status") == "online")
-        return None
+    def nodes(self) -> dict[str, bool]:
+        """Whether each node of the server is online, by name."""
+        return {str(node["node"]): node.get("status") == "online" for node in self._get("nodes")}
 
-    def node_names(self) -> tuple[str, ...]:
-        return tuple(sorted(str(node["node"]) for node in self._get("nodes")))
-
-    def node_memory(self) -> int:
-        """Bytes of memory of our node."""
-        return int(self._get(f"nodes/{self._settings.node}/status")["memory"]["total"])
+    def capacity(self) -> tuple[int, int]:
+        """Bytes of memory and threads of our node."""
+        status = self._get(f"nodes/{self._settings.node}/status")
+        return int(status["memory"]["total"]), int(status["cpuinfo"]["cpus"])
 
     def vms(self) -> list[Vm]:
         """Every VM that the token may see."""
@@ -137,6 +166,7 @@ class Proxmox:
                 str(entry["node"]),
                 str(entry.get("status", "unknown")),
                 tuple(sorted(filter(None, re.split("[;, ]", str(entry.get("tags", "")))))),
+                int(entry.get("maxmem", 0)),
             )
             for entry in self._get("cluster/resources", type="vm")
             if entry.get("type", "qemu") == "qemu"
@@ -178,6 +208,11 @@ class Proxmox:
             )
         return sorted(found)
 
+    def iommu_groups(self) -> dict[str, int]:
+        """IOMMU group by path of the devices that the API lists (bridges and the like are not); -1: IOMMU is off."""
+        devices = self._get(f"nodes/{self._settings.node}/hardware/pci")
+        return {str(device["id"]): int(device.get("iommugroup", -1)) for device in devices}
+
     def stores(self) -> dict[str, Store]:
         """Storages of our node by name."""
         return {
@@ -198,10 +233,14 @@ class Proxmox:
             for v in self._get(f"nodes/{self._settings.node}/storage/{store}/content")
         ]
 
-    def bridges(self) -> frozenset[str]:
-        """Names of the node's bridges (Linux, OVS and SDN vnets)."""
+    def bridges(self) -> dict[str, Bridge]:
+        """The node's bridges (Linux, OVS and SDN vnets) by name."""
         found = self._get(f"nodes/{self._settings.node}/network", type="any_bridge")
-        return frozenset(str(entry["iface"]) for entry in found)
+        return {str(e["iface"]): Bridge(str(e.get("cidr", "")), str(e.get("gateway", ""))) for e in found}
+
+    def look_at_url(self, url: str) -> None:
+        """Let the server ask for the head of what is at the URL. GpuctlError when it cannot reach it."""
+        self._get(f"nodes/{self._settings.node}/query-url-metadata", url=url)
 
     def ping_agent(self, vmid: int) -> bool:
         """Whether the guest agent of the VM answers."""
@@ -301,6 +340,52 @@ class Proxmox:
                 cause=_innermost(error),
                 next="check site.proxmox.endpoint and the network to it (curl -k ENDPOINT)",
             ) from error
+
+
+def greet(endpoint: str, ca: str | None) -> Greeting:
+    """Ask without a token. GpuctlError: the CA cannot be read, or nothing answers with TLS."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    host, _, port = endpoint.removeprefix("https://").partition(":")
+    try:
+        strict = ssl.create_default_context(cafile=ca or DEFAULT_CA_BUNDLE_PATH)
+    except (OSError, ssl.SSLError) as error:
+        raise GpuctlError(f"the CA {ca} cannot be read", cause=str(error), exit_code=Exit.CREDENTIALS) from error
+    lax = ssl.create_default_context()
+    lax.check_hostname, lax.verify_mode = False, ssl.CERT_NONE
+    try:
+        try:
+            return _greeted(host, int(port or 8006), strict)
+        except ssl.SSLCertVerificationError as error:
+            untrusted = error.verify_message
+        # to tell what is wrong with it; nothing of ours is sent
+        return replace(_greeted(host, int(port or 8006), lax), untrusted=untrusted)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise GpuctlError("the Proxmox API does not answer", where=endpoint, cause=_innermost(error)) from error
+
+
+def _greeted(host: str, port: int, context: ssl.SSLContext) -> Greeting:
+    from cryptography import x509
+
+    connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=context)
+    try:
+        connection.connect()
+        raw = connection.sock.getpeercert(binary_form=True) or b""
+        before = time.time()
+        connection.request("GET", "/api2/json/version")
+        said = connection.getresponse().getheader("Date")
+        after = time.time()
+    finally:
+        connection.close()
+    certificate = x509.load_der_x509_certificate(raw)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        shown = tuple(str(name.value) for name in names)
+    except x509.ExtensionNotFound:
+        shown = ()
+    # the header has whole seconds
+    ahead = parsedate_to_datetime(said).timestamp() + 0.5 - (before + after) / 2 if said else None
+    return Greeting(shown, certificate.not_valid_after_utc, "", ahead)
 
 
 def cards_of(config: Mapping[str, str], mappings: Mapping[str, PciMapping]) -> tuple[str, ...]:

@@ -221,6 +221,32 @@ class Ssh:
         )
 
 
+def run_as_operator(destination: str, script: str, deadline: Deadline) -> Completed:
+    """Run a POSIX sh script on a machine that is none of ours, by the operator's own ssh configuration and keys.
+
+    Raises GpuctlError: unreachable, refused, an unknown host key, the script failed; DeadlineExceeded.
+    """
+    settings = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "LogLevel=ERROR")
+    options = [part for setting in settings for part in ("-o", setting)]
+    process = _start(["ssh", *options, "--", destination, "sh -s"])
+    try:
+        stdout, stderr = process.communicate(script, timeout=deadline.left)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise DeadlineExceeded(f"{deadline.what}: not done within {deadline.seconds:.0f} s") from None
+    said = stderr.strip().splitlines()
+    if process.returncode == SSH_FAILED:
+        raise GpuctlError(
+            f"{destination} cannot be reached by ssh",
+            where=destination,
+            cause=said[-1] if said else "the connection ended without a word",
+            next=f"ssh {shlex.quote(destination)} must work without a question: host key known, key in the agent",
+        )
+    if process.returncode:
+        raise GpuctlError(f"the script failed on {destination}", where=destination, cause="\n".join(said[-3:]))
+    return Completed(process.returncode, stdout, stderr)
+
+
 def _quoted(path: Path) -> str:
     """As ssh reads it in an option: its own quotes and percent signs."""
     return f'"{str(path).replace("%", "%%")}"' if " " in str(path) else str(path).replace("%", "%%")

@@ -36,6 +36,7 @@ from gpuctl.systems.proxmox import token_of
 if TYPE_CHECKING:
     from gpuctl.context import Context
 
+TOOLS, NEEDS = ("terraform", "tofu"), "1.6"
 # what was applied last, for the plain tool in the same folder; a run's own are given by -var-file and go before it
 VARIABLES = "gpuctl.auto.tfvars.json"
 OWN = "run-{pid}-"
@@ -402,11 +403,11 @@ def _lock_holder(detail: str) -> str:
 
 
 def _tool() -> str:
-    for name in ("terraform", "tofu"):
+    for name in TOOLS:
         if found := shutil.which(name):
             return found
     raise GpuctlError(
-        "neither terraform nor tofu is on PATH",
+        f"neither {' nor '.join(TOOLS)} is on PATH",
         where=os.environ.get("PATH", ""),
-        next="install Terraform 1.6 or later, or OpenTofu",
+        next=f"install Terraform {NEEDS} or later, or OpenTofu",
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -87,7 +86,7 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
         found["notebooks"] = _or_error(partial(applications.notebooks, known=found.get("hub")), ctx)
     if "stress" in able:
         found["stress"] = _or_error(stress.observe, ctx)
-    return Facts(now=time.time(), modes=_private_modes(ctx), **found)
+    return Facts(now=time.time(), modes=ctx.workspace.private_modes(), **found)
 
 
 def _at_once(ctx: Context, sources: Mapping[Need, Source]) -> dict[str, Any]:
@@ -128,13 +127,6 @@ def _or_error(source: Callable[[Context], T], ctx: Context) -> T | GpuctlError:
         return source(ctx)
     except GpuctlError as error:
         return error
-
-
-def _private_modes(ctx: Context) -> dict[str, int]:
-    workspace = ctx.workspace
-    state = workspace.terraform / "terraform.tfstate"
-    files_ = [workspace.kubeconfig, state, *sorted(workspace.secrets.glob("*"))]
-    return {str(path): stat.S_IMODE(path.stat().st_mode) for path in files_ if path.is_file()}
 
 
 # --- Proxmox

@@ -42,8 +42,9 @@ def prepare(ctx: Context, *, for_removal: bool = False) -> None:
     """
     chosen = {}
     if not for_removal:
-        held = frozenset(preflight.held_cards(ctx))
-        chosen = cards.assign(ctx.spec, ctx.proxmox.cards(), ctx.proxmox.mappings(), held)
+        others = preflight.look(ctx.proxmox, ctx.spec)
+        held = frozenset(preflight.held_cards(ctx.spec, ctx.workspace.cluster_id, others))
+        chosen = cards.assign(ctx.spec, ctx.proxmox.cards(), others.mappings, held)
     keys = [ctx.ssh.public_key(), *ctx.spec.ssh.authorized_keys]
     ctx.terraform.prepare(render.variables(ctx.spec, cluster_id=ctx.workspace.cluster_id, keys=keys, cards=chosen))
 

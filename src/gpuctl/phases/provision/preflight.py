@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from gpuctl.context import Context
 from gpuctl.render.terraform import mark
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import Resolved
-from gpuctl.systems.proxmox import PciMapping, Store, Vm, cards_of
+from gpuctl.systems.proxmox import PciMapping, Proxmox, Store, Vm, cards_of
 from gpuctl.systems.terraform import VM_TYPE, Resource
 
 # (path, privileges) as the API's documentation lists them per call
@@ -23,20 +24,36 @@ NEEDED = (
 )
 
 
+@dataclass(frozen=True)
+class Others:
+    """The server's VMs, the configuration by id of those that can be in our way, and the PCI mappings by name."""
+
+    vms: Sequence[Vm]
+    configs: Mapping[int, Mapping[str, str]]
+    mappings: Mapping[str, PciMapping]
+
+
+def look(proxmox: Proxmox, spec: Resolved) -> Others:
+    """Ask the server for them: VMs that have an id of ours, and all on our node when the spec wants cards."""
+    vms, ids = proxmox.vms(), {node.vm_id for node in spec.nodes}
+    wants_cards = any(node.gpus for node in spec.nodes)
+    wanted = [vm for vm in vms if vm.vmid in ids or (wants_cards and vm.node == spec.site.proxmox.node)]
+    return Others(vms, {vm.vmid: proxmox.config(vm.vmid, vm.node) for vm in wanted}, proxmox.mappings())
+
+
 def reach(ctx: Context) -> None:
     """The API answers, the token is taken, the node is online. GpuctlError otherwise."""
     ctx.proxmox.version()
-    online = ctx.proxmox.node_online()
-    node = ctx.spec.site.proxmox.node
-    if online is None:
+    nodes, node = ctx.proxmox.nodes(), ctx.spec.site.proxmox.node
+    if node not in nodes:
         raise GpuctlError(
             f"the Proxmox server has no node {node!r}",
             where=ctx.spec.site.proxmox.endpoint,
-            cause=f"it has {', '.join(ctx.proxmox.node_names())}",
+            cause=f"it has {', '.join(sorted(nodes))}",
             next="correct site.proxmox.node",
             exit_code=Exit.USAGE,
         )
-    if not online:
+    if not nodes[node]:
         raise GpuctlError(f"the Proxmox node {node} is offline", where=ctx.spec.site.proxmox.endpoint)
 
 
@@ -44,17 +61,15 @@ def check(ctx: Context, state: Sequence[Resource]) -> None:
     """GpuctlError that lists every problem; nothing has been changed then."""
     spec = ctx.spec
     known = {int(r.values.get("vm_id") or 0) for r in state if r.type == VM_TYPE}
-    vms = ctx.proxmox.vms()
+    others, cluster_id = look(ctx.proxmox, spec), ctx.workspace.cluster_id
     problems = [
         *missing_privileges(spec, ctx.proxmox.permissions()),
         *wrong_storages(spec, ctx.proxmox.stores(), new_bytes(spec, known)),
-        *_foreign_vms(ctx, vms, known),
-        *foreign_mappings(spec, ctx.workspace.cluster_id, ctx.proxmox.mappings()),
-        *cards_in_use(spec, ctx.proxmox.mappings(), held_cards(ctx)),
+        *foreign_vms(spec, cluster_id, others, known),
+        *foreign_mappings(spec, cluster_id, others.mappings),
+        *cards_in_use(spec, others.mappings, held_cards(spec, cluster_id, others)),
+        *missing_bridge(spec, ctx.proxmox.bridges()),
     ]
-    bridge = spec.site.proxmox.bridge
-    if bridge not in ctx.proxmox.bridges():
-        problems.append(f"the node has no bridge {bridge}; correct site.proxmox.bridge")
     if problems:
         raise GpuctlError(
             f"{len(problems)} problem{'s' * (len(problems) != 1)} on the Proxmox server; nothing was touched",
@@ -124,16 +139,20 @@ def wrong_storages(spec: Resolved, stores: dict[str, Store], wanted: dict[str, i
             yield f"the storage {name} has {free} GiB free, the new disks need up to {need} GiB"
 
 
-def _foreign_vms(ctx: Context, vms: Sequence[Vm], known: set[int]) -> Iterator[str]:
+def missing_bridge(spec: Resolved, bridges: Collection[str]) -> Iterator[str]:
+    """A line when the node has no such bridge."""
+    bridge = spec.site.proxmox.bridge
+    if bridge not in bridges:
+        yield f"the node has no bridge {bridge} (it has {', '.join(sorted(bridges))}); correct site.proxmox.bridge"
+
+
+def foreign_vms(spec: Resolved, cluster_id: str, others: Others, known: Collection[int]) -> Iterator[str]:
     """VM ids of ours that somebody else's VM has: the provider would silently take it over."""
-    ours = mark(ctx.spec, ctx.workspace.cluster_id)
-    wanted = {node.vm_id: node for node in ctx.spec.nodes}
-    for vm in vms:
+    ours = mark(spec, cluster_id)
+    wanted = {node.vm_id: node for node in spec.nodes}
+    for vm in others.vms:
         node = wanted.get(vm.vmid)
-        if node is None:
-            continue
-        description = ctx.proxmox.config(vm.vmid, vm.node).get("description", "")
-        if ours not in description:
+        if node is not None and ours not in others.configs[vm.vmid].get("description", ""):
             state = " although it is in the Terraform state" if vm.vmid in known else ""
             yield (
                 f"VM {vm.vmid} ({vm.name}) has the id of {node.name} and is not ours{state}: move it away, or choose "
@@ -141,7 +160,7 @@ def _foreign_vms(ctx: Context, vms: Sequence[Vm], known: set[int]) -> Iterator[s
             )
 
 
-def foreign_mappings(spec: Resolved, cluster_id: str, mappings: dict[str, PciMapping]) -> Iterator[str]:
+def foreign_mappings(spec: Resolved, cluster_id: str, mappings: Mapping[str, PciMapping]) -> Iterator[str]:
     """Mappings with our names that do not carry our mark."""
     ours = mark(spec, cluster_id)
     for name, found in sorted(mappings.items()):
@@ -149,21 +168,17 @@ def foreign_mappings(spec: Resolved, cluster_id: str, mappings: dict[str, PciMap
             yield f"the PCI mapping {name} exists and is not ours (its comment is {found.comment!r}): remove it"
 
 
-def held_cards(ctx: Context) -> dict[str, Vm]:
+def held_cards(spec: Resolved, cluster_id: str, others: Others) -> dict[str, Vm]:
     """Cards that the configuration of somebody else's VM on our node names, by path. A stopped VM may start again."""
-    if not any(node.gpus for node in ctx.spec.nodes):
-        return {}
-    mappings, ours = ctx.proxmox.mappings(), mark(ctx.spec, ctx.workspace.cluster_id)
-    held: dict[str, Vm] = {}
-    for vm in ctx.proxmox.vms():
-        if vm.node == ctx.spec.site.proxmox.node:
-            config = ctx.proxmox.config(vm.vmid, vm.node)
-            if ours not in config.get("description", ""):
-                held.update(dict.fromkeys(cards_of(config, mappings), vm))
+    ours, held = mark(spec, cluster_id), dict[str, Vm]()
+    for vm in others.vms:
+        config = others.configs.get(vm.vmid, {})
+        if vm.node == spec.site.proxmox.node and ours not in config.get("description", ""):
+            held.update(dict.fromkeys(cards_of(config, others.mappings), vm))
     return held
 
 
-def cards_in_use(spec: Resolved, mappings: dict[str, PciMapping], held: dict[str, Vm]) -> Iterator[str]:
+def cards_in_use(spec: Resolved, mappings: Mapping[str, PciMapping], held: Mapping[str, Vm]) -> Iterator[str]:
     """One line per card that we have a claim on and somebody else's VM holds."""
     claimed = {p for name, m in mappings.items() if name.startswith(f"{spec.name}-") for p in m.paths}
     for path, vm in sorted(held.items()):
