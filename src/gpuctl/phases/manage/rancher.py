@@ -28,6 +28,8 @@ PHASE = "manage"
 FIRST, CURRENT = "rancher-bootstrap-password", "rancher-admin-password"
 # the first start makes hundreds of objects
 ANSWER_SECONDS = 600.0
+# said by the ingress, not by Rancher
+GATEWAY = (502, 503, 504)
 NAMESPACE = f"/api/v1/namespaces/{rancher.NAMESPACE}"
 BOOTSTRAP = f"{NAMESPACE}/secrets/{rancher.BOOTSTRAP_SECRET}"
 AUTHORITY = f"{NAMESPACE}/secrets/{rancher.CA_SECRET}"
@@ -169,9 +171,25 @@ def takes(ctx: Context, api: Api) -> bool:
 
 
 def settle(ctx: Context, wanted: Rancher) -> None:
-    """Until it answers; then its first password is changed and its address set, in a session of its admin."""
+    """Until it answers; then its first password is changed and its address set, in a session of its admin.
+
+    The ingress may lose it again while its pods settle: what it was asked then is asked anew.
+    """
     issued.wait(ctx, PHASE, rancher.NAMESPACE, rancher.TLS_SECRET)
-    _wait(ctx, wanted)
+    deadline = ctx.deadline(ANSWER_SECONDS, f"setting up {_url(wanted)}")
+    for _ in deadline.ticks(2.0):
+        _wait(ctx, wanted)
+        try:
+            return _set_up(ctx, wanted)
+        except GpuctlError as error:
+            if getattr(error, "status", 0) not in GATEWAY:
+                raise
+            ctx.say("progress", error.what, phase=PHASE, target=f"rancher/{wanted.hostname}")
+    deadline.check(where=_url(wanted))
+    raise GpuctlError(f"{deadline.what}: interrupted")
+
+
+def _set_up(ctx: Context, wanted: Rancher) -> None:
     api, first = client(ctx, wanted), first_password(ctx)
     # made before it is used: a run that is killed in between is continued with the same one
     current = ctx.redactor.add(ctx.workspace.secret(CURRENT))
