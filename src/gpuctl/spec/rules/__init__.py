@@ -7,7 +7,18 @@ from collections.abc import Callable
 from gpuctl.spec.findings import Finding
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SpecPath
-from gpuctl.spec.rules import capacity, compatibility, gitops, gpus, jupyterhub, management, network, security, topology
+from gpuctl.spec.rules import (
+    capacity,
+    compatibility,
+    gitops,
+    gpus,
+    jupyterhub,
+    management,
+    network,
+    scheduling,
+    security,
+    topology,
+)
 from gpuctl.spec.rules.base import Loc, Rule
 
 ALL: tuple[Rule, ...] = (
@@ -16,6 +27,7 @@ ALL: tuple[Rule, ...] = (
     *gpus.RULES,
     *jupyterhub.RULES,
     *capacity.RULES,
+    *scheduling.RULES,
     *compatibility.RULES,
     *security.RULES,
     *management.RULES,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from gpuctl.spec import fit
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Rule
@@ -107,15 +106,6 @@ def _last(span: list[str]) -> tuple[int, ...]:
     return order(span[1])
 
 
-def _room(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
-    if resolved.rancher and not fit.untainted(resolved):
-        yield (
-            RANCHER,
-            "every node is tainted, so Rancher and what it brings have nowhere to run",
-            "leave the control planes untainted, or add a pool without taints",
-        )
-
-
 RULES = (
     Rule("MGT-R1", "error", "Rancher can be reached", "Its users come through the ingress.", _reachable),
     Rule("MGT-R2", "warning", "The ingress VIP has a use", "An address that nothing answers at.", _unused_vip),
@@ -125,5 +115,4 @@ RULES = (
     Rule("MGT-R6", "warning", "The scratch class has a disk", "Claims of it would stay pending.", _no_scratch),
     Rule("MGT-R7", "error", "Host names are unique", "The ingress cannot tell them apart.", _hostnames),
     Rule("MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version),
-    Rule("MGT-R9", "error", "Rancher has room", "Its own pods tolerate no taints of yours.", _room),
 )
