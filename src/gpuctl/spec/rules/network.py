@@ -105,7 +105,7 @@ def _reserved(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 def _public(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     for loc, what, network in _networks(cluster)[1:]:
-        if network.is_global:
+        if network.is_global and not any(network.overlaps(reserved) for reserved in RESERVED):
             yield (
                 loc,
                 f"{what} {network} belongs to somebody on the internet, whom pods could not reach",
@@ -137,7 +137,7 @@ def _servers(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
             for _loc, inside, network in clusters:
                 if address in network:
                     wrong = f"{what} {address} is inside {inside} {network}: packets to it would not leave the cluster"
-                    yield loc, wrong, "choose another range for the cluster's network"
+                    yield loc, wrong, "give a server outside it, or choose another range for the cluster"
         elif number < dns and address in own:  # NET-02 says it of the NFS server
             yield loc, f"{what} {address} is {own[address]}, where nothing answers DNS", "give a resolver of the site"
 

@@ -96,7 +96,7 @@ def _quotas(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     memory, cpus, gpus = sum(map(fit.memory, nodes)), sum(node.cpus for node in nodes), _gpus(resolved, nodes)
     # a notebook is given a share of the CPUs that it may use, so more limits fit than there are CPUs
     for field, limit, has, shown in (
-        ("gpus", quota.gpus, gpus, f"{gpus} GPUs"),
+        ("gpus", quota.gpus, gpus, f"{gpus} {fit.GPU}"),
         ("cpus", quota.cpus, cpus / fit.CPU_GUARANTEE, f"{cpus} CPUs for limits of {cpus / fit.CPU_GUARANTEE:g}"),
         ("memory", quota.memory, memory, f"{memory / GIB:.0f}GiB for pods"),
     ):
@@ -120,24 +120,22 @@ def _at_once(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     hub = resolved.jupyterhub
     if hub is None or hub.quota.notebooks is None:
         return
-    nodes, count = fit.candidates(resolved), hub.quota.notebooks
-    memory, scratch = (
-        min((profile.memory or 0 for profile in hub.profiles), default=0),
-        sum(n.scratch or 0 for n in nodes),
-    )
-    pods = len(nodes) * resolved.kubernetes.max_pods
-    place = (*HUB, "quota", "notebooks")
-    if count * memory > (has := sum(map(fit.memory, nodes))):
-        wrong = f"{count} notebooks of {show_size(memory)}, the smallest profile's, want {_gib(count * memory)}"
-        yield place, f"{wrong}; the nodes have {_gib(has)} for pods", f"{has // memory} at most, or smaller profiles"
-    if count > pods:
-        yield place, f"{count} notebooks, but the nodes run {pods} pods at most", "fewer, or more kubernetes.max_pods"
-    if hub.scratch and 0 < scratch < count * hub.scratch.size:
+    nodes, count, place = fit.candidates(resolved), hub.quota.notebooks, (*HUB, "quota", "notebooks")
+    # where there is room for none, GPU-R3 and HUB-R7 say so
+    smallest = min((profile.memory or 0 for profile in hub.profiles), default=0)
+    if smallest and 0 < (room := sum(fit.memory(node) // smallest for node in nodes)) < count:
+        wrong = (
+            f"{count} notebooks, but the nodes have memory for {room} of the smallest profile ({show_size(smallest)})"
+        )
+        yield place, wrong, f"{room} at most, or smaller profiles"
+    if (room := len(nodes) * resolved.kubernetes.max_pods) < count:
+        yield place, f"{count} notebooks, but the nodes run {room} pods at most", "fewer, or more kubernetes.max_pods"
+    if hub.scratch and 0 < (room := sum((node.scratch or 0) // hub.scratch.size for node in nodes)) < count:
         yield (
             place,
-            f"{count} scratch volumes of {show_size(hub.scratch.size)} are {_gib(count * hub.scratch.size)}, the "
-            f"scratch disks have {_gib(scratch)}: nothing holds a volume to its size, and a full disk stops all on it",
-            f"{scratch // hub.scratch.size} at most, smaller volumes or larger disks",
+            f"{count} notebooks, but the scratch disks hold {room} volumes of {show_size(hub.scratch.size)}: nothing "
+            "keeps a volume to its size, and a full disk stops all on it",
+            f"{room} at most, smaller volumes or larger disks",
         )
 
 
@@ -157,7 +155,7 @@ def _homes(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     if hub.home_class == resolved.storage.local.storage_class and wanted > local:
         yield (
             (*HUB, "home", "size"),
-            f"{shown} are {_gib(wanted)}, the disks of the nodes {_gib(local)}: nothing holds a home to its size",
+            f"{shown} are {_gib(wanted)}, the disks of the nodes {_gib(local)}: nothing keeps a home to its size",
             "smaller homes, larger disks, or storage.nfs",
         )
 
