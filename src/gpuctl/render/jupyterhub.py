@@ -29,8 +29,6 @@ UID, GID = 1000, 100
 HOME = "/home/jovyan"
 # large images are pulled for as long as they take, and what users start is theirs
 BACKGROUND = ("continuous-image-puller", "singleuser-server")
-# a notebook rarely computes: processors are shared, memory cannot be
-CPU_GUARANTEE = 0.25
 # a notebook server imported from a large image on a cold disk
 HTTP_SECONDS = 120
 LDAPS_PORTS = (636, 3269)
@@ -277,7 +275,7 @@ def _profile(spec: Resolved, hub: JupyterHub, profile: Profile, *, first: bool) 
     if resources:
         override["extra_resource_limits"] = {name: str(number) for name, number in resources.items()}
     if profile.cpus:
-        override |= {"cpu_guarantee": profile.cpus * CPU_GUARANTEE, "cpu_limit": profile.cpus}
+        override |= {"cpu_guarantee": profile.cpus * fit.CPU_GUARANTEE, "cpu_limit": profile.cpus}
     if profile.memory:
         # KubeSpawner's G is 1024^3
         memory = quantity(profile.memory).removesuffix("i")

@@ -104,7 +104,8 @@ def _build(node: Any, loc: Loc, document: Document, budget: Iterator[int], above
         place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         if key is None or key == "<<":
             at = SpecPath(document.file, *place, dotted(loc))
-            document.findings.append(Finding(at, "error", "SPEC-01", "keys are plain words here (no merges, no lists)"))
+            wrong = "keys are plain words here (no merges, no lists)"
+            document.findings.append(Finding(at, "error", "SPEC-01", wrong, "write the keys out, each with its value"))
             continue
         here = (*loc, str(key))
         if key in found:

@@ -10,6 +10,12 @@ from gpuctl.spec.units import show_size
 from gpuctl.spec.versions import table
 
 GPU = "nvidia.com/gpu"
+# a notebook rarely computes: processors are shared, memory cannot be
+CPU_GUARANTEE = 0.25
+# of a guest's memory, its kernel keeps a page descriptor (64 bytes) for each 4 KiB, and itself with the firmware's
+# share: the latter is an estimate. K3s reserves nothing, and evicts for disk only
+PAGES_PER_DESCRIPTOR = 64
+KERNEL = 256 << 20
 
 
 def gpu_nodes(spec: Resolved) -> tuple[Node, ...]:
@@ -60,6 +66,11 @@ def request(spec: Resolved, profile: Profile) -> dict[str, int]:
     return wanted
 
 
+def memory(node: Node) -> int:
+    """Bytes that pods can ask for on the node."""
+    return node.memory - node.memory // PAGES_PER_DESCRIPTOR - KERNEL
+
+
 def untainted(spec: Resolved) -> tuple[Node, ...]:
     """The nodes that take pods which tolerate nothing."""
     return tuple(node for node in spec.nodes if all(taint.effect == "PreferNoSchedule" for taint in node.taints))
@@ -96,8 +107,10 @@ def obstacle(hub: JupyterHub, profile: Profile, node: Node) -> Obstacle | None:
             return Obstacle("slices", f"{_count(number, 'MIG slice')} {name}", str(have or "none"))
     if profile.cpus and profile.cpus > node.cpus:
         return Obstacle("cpus", f"{profile.cpus:g} CPUs", str(node.cpus))
-    if profile.memory and profile.memory >= node.memory:
-        return Obstacle("memory", f"{show_size(profile.memory)} of memory", f"{show_size(node.memory)} in all")
+    if profile.memory and profile.memory > memory(node):
+        return Obstacle(
+            "memory", f"{show_size(profile.memory)} of memory", f"{memory(node) / (1 << 30):.1f}GiB for pods"
+        )
     if hub.scratch and hub.scratch.size > (node.scratch or 0):
         return Obstacle("scratch", f"{show_size(hub.scratch.size)} of scratch", show_size(node.scratch or 0))
     return None

@@ -16,6 +16,7 @@ from gpuctl.spec.rules import (
     jupyterhub,
     management,
     network,
+    scheduling,
     security,
     topology,
 )
@@ -27,6 +28,7 @@ ALL: tuple[Rule, ...] = (
     *gpus.RULES,
     *jupyterhub.RULES,
     *capacity.RULES,
+    *scheduling.RULES,
     *compatibility.RULES,
     *security.RULES,
     *management.RULES,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from gpuctl.spec.findings import Severity
-from gpuctl.spec.model import Cluster
+from gpuctl.spec.model import Cluster, ControlPlane, Pool
 from gpuctl.spec.resolved import Resolved
 
 Loc = tuple[str | int, ...]
@@ -24,3 +24,10 @@ class Rule:
     reason: str
     check: Callable[[Resolved, Cluster], Iterable[Broken]]
     source: str = ""
+
+
+def machines(cluster: Cluster) -> Iterator[tuple[Loc, str, ControlPlane | Pool]]:
+    """Everything that nodes are made of: (place, what its nodes' names begin with, the machine)."""
+    yield ("nodes", "control_plane"), "cp", cluster.nodes.control_plane
+    for number, pool in enumerate(cluster.nodes.pools):
+        yield ("nodes", "pools", number), pool.name, pool

@@ -34,28 +34,6 @@ def _written(cluster: Cluster, hub: JupyterHub) -> Iterator[tuple[Loc, Profile]]
 
 
 @_with_hub
-def _fits(resolved: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterator[Broken]:
-    nodes = fit.candidates(resolved)
-    for loc, profile in _written(cluster, hub):
-        found = [(fit.obstacle(hub, profile, node), node) for node in nodes]
-        if not all(obstacle for obstacle, _ in found):
-            continue
-        # the node that comes nearest
-        nearest, node = max(
-            ((obstacle, node) for obstacle, node in found if obstacle), key=lambda pair: fit.FIELDS.index(pair[0].field)
-        )
-        if nearest.field == "scratch":
-            continue  # HUB-R7 says so, once
-        yield (
-            (*loc, nearest.field),
-            f"no node can run the profile {profile.name!r}: it wants {nearest.wanted}, {node.name} has {nearest.has}",
-            "a notebook lives on one node: ask for less, or make a pool with more per node"
-            if nearest.field != "slices"
-            else "choose slices of a pool's layout (gpus: {sharing: mig, mig: ...})",
-        )
-
-
-@_with_hub
 def _unique(_: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterator[Broken]:
     seen: set[str] = set()
     for loc, profile in _written(cluster, hub):
@@ -255,10 +233,6 @@ def _reachable(resolved: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterato
 
 
 RULES = (
-    Rule(
-        "GPU-R3", "error", "Every profile fits a node", "A pod cannot span nodes; it would stay pending.", _fits,
-        "kubernetes.io/docs, scheduling: a pod is bound to one node; unverified",
-    ),
     Rule(
         "HUB-R1", "error", "Profile names are unique", "The hub finds a profile by its name.", _unique,
         "KubeSpawner, profile_list: slug; unverified",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from gpuctl.spec import fit
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Rule
@@ -106,15 +105,6 @@ def _last(span: list[str]) -> tuple[int, ...]:
     return order(span[1])
 
 
-def _room(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
-    if resolved.rancher and not fit.untainted(resolved):
-        yield (
-            RANCHER,
-            "every node is tainted, so Rancher and what it brings have nowhere to run",
-            "leave the control planes untainted, or add a pool without taints",
-        )
-
-
 RULES = (
     Rule(
         "MGT-R1", "error", "Rancher can be reached", "Its users come through the ingress.", _reachable,
@@ -147,9 +137,5 @@ RULES = (
     Rule(
         "MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version,
         "SUSE Rancher support matrix; spec/versions.yaml",
-    ),
-    Rule(
-        "MGT-R9", "error", "Rancher has room", "Its own pods tolerate no taints of yours.", _room,
-        "kubernetes.io/docs, taints and tolerations; unverified",
     ),
 )  # fmt: skip

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
-from gpuctl.spec.model import Cluster
+from gpuctl.spec.model import Cluster, Pool
 from gpuctl.spec.resolved import Resolved
-from gpuctl.spec.rules.base import Broken, Loc, Rule
+from gpuctl.spec.rules.base import Broken, Loc, Rule, machines
 
 GIB = 1 << 30
 RESERVED = ("kubernetes.io", "k8s.io", "k3s.io")
 ALLOWED = ("node.kubernetes.io/", "node-role.kubernetes.io/")
-
-
-def _machines(cluster: Cluster) -> Iterator[tuple[Loc, str]]:
-    yield ("nodes", "control_plane"), "control_plane"
-    for number, pool in enumerate(cluster.nodes.pools):
-        yield ("nodes", "pools", number), pool.name
+# Proxmox VE: pve-vmid
+LAST_VM_ID = 999_999_999
+# from how many workers on one control plane more of them are worth their memory
+MANY_WORKERS = 4
+WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 def _odd(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -31,55 +32,148 @@ def _odd(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 
 def _addressed(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    machines = [(("nodes", "control_plane"), cluster.nodes.control_plane)]
-    listed: list[tuple[Loc, int, int]] = [(loc, m.count, len(m.addresses)) for loc, m in machines]
-    listed += [(("nodes", "pools", n), p.count, len(p.addresses)) for n, p in enumerate(cluster.nodes.pools)]
-    for loc, count, addresses in listed:
-        if count != addresses:
-            yield (*loc, "addresses"), f"{addresses} addresses for {count} nodes", "give each node one address"
+    for loc, _prefix, machine in machines(cluster):
+        if machine.count != len(machine.addresses):
+            wrong = f"{len(machine.addresses)} addresses for {machine.count} nodes"
+            yield (*loc, "addresses"), wrong, "give each node one address"
 
 
-def _names(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    pools = Counter(pool.name for pool in cluster.nodes.pools)
-    for number, pool in enumerate(cluster.nodes.pools):
-        if pools[pool.name] > 1 or pool.name == "cp":
-            yield ("nodes", "pools", number, "name"), f"the name {pool.name!r} is taken", "choose another name"
-    for name, count in Counter(node.name for node in resolved.nodes).items():
-        if count > 1 and not any(pools[p.name] > 1 or p.name == "cp" for p in cluster.nodes.pools):
-            yield ("nodes", "pools"), f"{count} nodes would be named {name}", "rename a pool"
+def _names(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    pools: set[str] = set()
+    nodes: dict[str, str] = {}
+    for loc, prefix, machine in machines(cluster):
+        if prefix in pools:
+            yield (*loc, "name"), f"the name {prefix!r} is taken", "choose another name"
+            continue
+        pools.add(prefix)
+        names = [f"{prefix}{index + 1}" for index in range(machine.count)]
+        if taken := next((name for name in names if name in nodes), None):
+            wrong = f"the node {taken} would be one of {nodes[taken]!r} and of {prefix!r}"
+            yield (*loc, "name"), wrong, "choose a name that does not end in a digit"
+        nodes |= dict.fromkeys(names, prefix)
 
 
 def _disks(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    parts: list[tuple[Loc, int | None]] = [(("nodes", "control_plane", "disk"), cluster.nodes.control_plane.disk)]
-    for number, pool in enumerate(cluster.nodes.pools):
-        parts += [
-            (("nodes", "pools", number, "disk"), pool.disk),
-            (("nodes", "pools", number, "scratch"), pool.scratch),
-        ]
-    for loc, size in parts:
-        if size is not None and (size % GIB or size < 8 * GIB):
-            yield loc, "a disk is a whole number of GiB, 8 at least", "write it like 100GiB"
+    for loc, _prefix, machine in machines(cluster):
+        scratch = machine.scratch if isinstance(machine, Pool) else None
+        for field, size in (("disk", machine.disk), ("scratch", scratch)):
+            if size is not None and (size % GIB or size < 8 * GIB):
+                yield (*loc, field), "a disk is a whole number of GiB, 8 at least", "write it like 100GiB"
 
 
 def _labels(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    everything = [
-        (loc, cluster.nodes.control_plane if name == "control_plane" else None) for loc, name in _machines(cluster)
-    ]
-    pools = list(cluster.nodes.pools)
-    for loc, control in everything:
-        machine = control or pools[int(loc[-1])]
+    for loc, _prefix, machine in machines(cluster):
         for key in machine.labels:
             domain = key.partition("/")[0] if "/" in key else ""
-            if domain.endswith(RESERVED) and not key.startswith(ALLOWED):
+            if f".{domain}".endswith(tuple(f".{name}" for name in RESERVED)) and not key.startswith(ALLOWED):
                 yield (*loc, "labels", key), f"the label {key} belongs to Kubernetes", "use a domain of your own"
 
 
+def _single(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    workers = len(resolved.agents)
+    if cluster.nodes.control_plane.count == 1 and workers >= MANY_WORKERS:
+        yield (
+            ("nodes", "control_plane", "count"),
+            f"{workers} workers hang on one control plane: while it is down or updated, nothing starts or moves",
+            "3 survive the loss of one",
+        )
+
+
+def _one_host(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    count = cluster.nodes.control_plane.count
+    if count > 3 and count % 2:
+        yield (
+            ("nodes", "control_plane", "count"),
+            f"all {count} control planes are VMs of {cluster.site.proxmox.node} and fall with it",
+            "3 are enough for updates and for the loss of a VM; every further one slows etcd's writes",
+        )
+
+
+def _ids(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    lan = cluster.network.cidr
+    last = max((node for node in resolved.nodes if node.address in lan), key=lambda node: node.vm_id, default=None)
+    if last and last.vm_id > LAST_VM_ID:
+        room = LAST_VM_ID - (last.vm_id - cluster.site.proxmox.vm_id_base)
+        yield (
+            ("site", "proxmox", "vm_id_base"),
+            f"{last.name} would have the VM id {last.vm_id}, Proxmox ends at {LAST_VM_ID}",
+            f"{room} at most",
+        )
+
+
+def _well_formed(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for loc, _prefix, machine in machines(cluster):
+        for key, value in machine.labels.items():
+            if wrong := _malformed(key, value):
+                yield (*loc, "labels", key), f"Kubernetes refuses the label {key}={value}: {wrong}", "change it"
+        seen = Counter((key, effect) for key, _value, effect in machine.taints)
+        for number, (key, value, effect) in enumerate(machine.taints):
+            place: Loc = (*loc, "taints", number)
+            if wrong := _malformed(key, value):
+                yield place, f"Kubernetes refuses the taint {key}={value}: {wrong}", "change it"
+            if seen[key, effect] > 1:
+                yield place, f"Kubernetes refuses a second taint {key} with {effect}", "leave one of them"
+
+
+def _malformed(key: str, value: str) -> str:
+    """What Kubernetes would refuse about a key and its value; "" when nothing."""
+    domain, slash, name = key.rpartition("/")
+    if slash and not DOMAIN.fullmatch(domain):
+        return f"{domain!r} is no DNS name"
+    for word in (name, value or name):
+        if not WORD.fullmatch(word):
+            return f"{word!r} is not 1 to 63 letters, digits and -_. between them"
+    return ""
+
+
+def _workers(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    if resolved.jupyterhub and not cluster.nodes.pools:
+        yield (
+            ("nodes",),
+            "there are no workers: notebooks would run on the control planes, beside etcd and the API",
+            "add a pool",
+        )
+
+
 RULES = (
-    Rule("TOP-01", "error", "Odd number of control planes", "etcd needs a majority: 2 of 3, 3 of 5.", _odd),
-    Rule("TOP-02", "error", "One address per node", "Addresses are static; VM ids follow from them.", _addressed),
     Rule(
-        "TOP-03", "error", "Names are unique", "A node's name is its VM's, its host's and its Kubernetes name.", _names
+        "TOP-01", "error", "Odd number of control planes", "etcd needs a majority: 2 of 3, 3 of 5.", _odd,
+        "etcd FAQ: why an odd number of members",
     ),
-    Rule("TOP-04", "error", "Disks are whole GiB", "Proxmox allocates whole GiB; less than 8 holds no OS.", _disks),
-    Rule("TOP-05", "error", "No labels of Kubernetes' own", "The API server refuses them.", _labels),
-)
+    Rule(
+        "TOP-02", "error", "One address per node", "Addresses are static; VM ids follow from them.", _addressed,
+        "gpuctl's own design",
+    ),
+    Rule(
+        "TOP-03", "error", "Names are unique", "A node's name is its VM's, its host's and its Kubernetes name.", _names,
+        "Kubernetes docs: nodes (node name uniqueness); K3s docs: requirements",
+    ),
+    Rule(
+        "TOP-04", "error", "Disks are whole GiB", "Proxmox allocates whole GiB; less than 8 holds no OS.", _disks,
+        "bpg/proxmox provider: disk.size; the minimum is unverified",
+    ),
+    Rule(
+        "TOP-05", "error", "No labels of Kubernetes' own", "Their prefixes are reserved for its components.", _labels,
+        "Kubernetes docs: labels and selectors",
+    ),
+    Rule(
+        "TOP-06", "warning", "Many workers have more than one control plane", "One control plane is no redundancy.",
+        _single, "K3s docs: high availability embedded etcd; the number of workers is a judgement",
+    ),
+    Rule(
+        "TOP-07", "note", "No more control planes than help", "VMs of one host are no redundancy of hardware.",
+        _one_host, "etcd FAQ: maximum cluster size",
+    ),
+    Rule(
+        "TOP-08", "error", "VM ids are Proxmox's", "Proxmox refuses larger ids.", _ids,
+        "Proxmox VE docs, qm(1): vmid 100 - 999999999",
+    ),
+    Rule(
+        "TOP-09", "error", "Labels and taints are well-formed", "The API server refuses others.", _well_formed,
+        "Kubernetes docs: labels and selectors, taints and tolerations",
+    ),
+    Rule(
+        "TOP-10", "warning", "Notebooks have workers", "A notebook that fills a server's memory or disk stops etcd.",
+        _workers, "etcd docs: hardware recommendations",
+    ),
+)  # fmt: skip
