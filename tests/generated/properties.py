@@ -22,7 +22,7 @@ from types import FrameType
 import jsonschema
 import yaml
 
-from gpuctl.render import rendered
+from gpuctl.render import hosts, rendered
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.document import parse
 from gpuctl.spec.load import Loaded, load
@@ -210,12 +210,28 @@ def no_terraform() -> str:
 
 def ansible_takes_it(subject: Subject) -> None:
     """Ansible reads the inventory and the playbook with it."""
+    _ansible(subject, "ansible-playbook", "--syntax-check", str(ROOT / "templates/ansible/bootstrap.yml"))
+
+
+def ansible_changes_nothing(subject: Subject) -> None:
+    """What a host is to become reaches the module as it was rendered: Ansible evaluates nothing in it."""
+    assert subject.accepted
+    server = subject.accepted.servers[0]
+    both = "[gpuctl_prepare,gpuctl_k3s]"
+    said = _ansible(subject, "ansible", server.name, "-c", "local", "-m", "debug", "-a", f"var={both}")
+    wanted = [
+        hosts.prepare(subject.accepted, server, "eth0", []),
+        hosts.k3s(subject.accepted, server, "eth0", founding=True),
+    ]
+    assert json.loads(said.partition("=> ")[2])[both] == json.loads(json.dumps(wanted))
+
+
+def _ansible(subject: Subject, program: str, *words: str) -> str:
     inventory = subject.file.parent / "inventory.json"
     inventory.write_text(subject.files["ansible/inventory.json"], encoding="utf-8")
     templates = ROOT / "templates/ansible"
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
-    _succeeds(
-        [program, "--syntax-check", "-i", str(inventory), str(templates / "bootstrap.yml")],
+    return _succeeds(
+        [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *words],
         subject.file.parent,
         ANSIBLE_LIBRARY=str(templates / "library"),
         ANSIBLE_MODULE_UTILS=str(templates / "module_utils"),
@@ -224,11 +240,12 @@ def ansible_takes_it(subject: Subject) -> None:
     )
 
 
-def _succeeds(command: list[str], folder: Path, **environment: str) -> None:
+def _succeeds(command: list[str], folder: Path, **environment: str) -> str:
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
 
 
 # ---
@@ -256,6 +273,7 @@ PROPERTIES = (
     Property("said by the command line", said, slow=True),
     Property("taken by terraform", terraform_takes_it, accepted=True, slow=True, missing=no_terraform),
     Property("taken by ansible-playbook --syntax-check", ansible_takes_it, accepted=True, slow=True),
+    Property("left as it is by ansible", ansible_changes_nothing, accepted=True, slow=True),
 )
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from gpuctl.spec.document import parse
-from tests.generated.documents import KINDS, Document, known
-from tests.generated.properties import Subject, hold
+from tests.generated.documents import KINDS, ROOT, Document, known
+from tests.generated.properties import Subject, ansible_changes_nothing, hold
 
 EXAMPLES = {"grammar": 80, "mutation": 80, "bytes": 80}
 
@@ -44,3 +44,11 @@ def test_no_depth_ends_the_process() -> None:
         (finding,) = parse(text, "cluster.yaml").findings
         assert (finding.at.line, finding.rule) == (1, "SPEC-01")
         assert "nested too deeply" in finding.message
+
+
+def test_ansible_evaluates_nothing_of_a_spec(tmp_path: Path) -> None:
+    text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
+    text = text.replace("ingress_vip: 10.0.0.101", 'ingress_vip: 10.0.0.101\n  ntp: ["{{ 7 * 7 }}", "{% raw %}", "{#"]')
+    subject = Subject.write(Document(text.encode()), tmp_path)
+    assert "{{ 7 * 7 }}" in subject.files["ansible/inventory.json"]
+    ansible_changes_nothing(subject)
