@@ -22,7 +22,7 @@ from tests.generated.properties import PROPERTIES, Subject, hold
 
 EXAMPLES = 100
 # one document in so many is also shown to programs that take seconds
-SLOW = 50
+SLOW = 30
 
 
 def main() -> int:

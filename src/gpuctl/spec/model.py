@@ -80,12 +80,17 @@ def _text(pattern: str) -> Any:
     return WithJsonSchema({"type": "string", "examples": [pattern]})
 
 
+def _text_or_list(pattern: str) -> Any:
+    one = {"type": "string", "examples": [pattern]}
+    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one}], "examples": [pattern]})
+
+
 Size = Annotated[int, BeforeValidator(units.size), _text("16GiB")]
 Duration = Annotated[int, BeforeValidator(units.duration), _text("1h")]
 Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN")]
 Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24")]
 Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10")]
-Addresses = Annotated[tuple[IPv4Address, ...], BeforeValidator(_addresses), _text("10.0.0.11-10.0.0.13")]
+Addresses = Annotated[tuple[IPv4Address, ...], BeforeValidator(_addresses), _text_or_list("10.0.0.11-10.0.0.13")]
 Checksum = Annotated[tuple[str, str], BeforeValidator(_checksum), _text("sha256:<64 hex digits>")]
 Taint = Annotated[tuple[str, str, str], BeforeValidator(_taint), _text("dedicated=gpu:NoSchedule")]
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
