@@ -112,9 +112,19 @@ def _host(resolved: Resolved, node: Node, seen: Observed, first: str, macs: Sequ
     return {
         "ansible_host": str(node.address),
         "gpuctl_reboot": seen.reboot,
-        "gpuctl_prepare": prepare(resolved, node, seen.interface, macs),
-        "gpuctl_k3s": k3s(resolved, node, seen.interface, founding=node.name == first),
+        "gpuctl_prepare": literal(prepare(resolved, node, seen.interface, macs)),
+        "gpuctl_k3s": literal(k3s(resolved, node, seen.interface, founding=node.name == first)),
     }
+
+
+def literal(value: Any) -> Any:
+    """The value, marked wherever Ansible would take text of the spec for a template and run what stands in it."""
+    if isinstance(value, dict):
+        return {key: literal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [literal(part) for part in value]
+    template = isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
+    return {"__ansible_unsafe": value} if template else value
 
 
 def prepare(resolved: Resolved, node: Node, interface: str, macs: Sequence[str]) -> dict[str, Any]:

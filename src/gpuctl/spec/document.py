@@ -24,7 +24,13 @@ TRAPS = (
     (re.compile(r"0\d+"), "", "YAML 1.1 reads it as an octal number"),
     (re.compile(r"\d+(:[0-5]?\d)+"), "", "YAML 1.1 reads it as a number of base 60"),
 )
+# what YAML forbids, and what YAML 1.1 takes for the end of a line but editors do not
+FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+# of which no setting has a use, not even escaped: names, paths and units break on them
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 MAX_NODES = 500_000
+# the spec itself has eight levels; PyYAML's composer overflows the stack of C somewhere beyond 20,000
+MAX_DEPTH = 50
 
 
 def dotted(loc: Loc) -> str:
@@ -57,23 +63,34 @@ class Document:
     def refuse(self, loc: Loc, rule: str, message: str, fix: str = "", *, key: bool = False) -> None:
         self.findings.append(Finding(self.at(loc, key=key), "error", rule, message, fix))
 
+    def refuse_at(self, line: int, column: int, message: str, fix: str = "") -> None:
+        """Where there is no value yet."""
+        self.findings.append(Finding(SpecPath(self.file, line, column, ""), "error", "SPEC-01", message, fix))
+
 
 def parse(text: str, file: str) -> Document:
     """The document; syntax errors, duplicate keys and traps are findings, never exceptions."""
     document = Document(file)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    if found := FORBIDDEN.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        column = found.start() - text.rfind("\n", 0, found.start())
+        document.refuse_at(line, column, f"the character U+{ord(found[0]):04X} does not belong here", "remove it")
+        return document
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = loader.get_single_node()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if mark := _too_deep(text, loader):
+            document.refuse_at(mark.line + 1, mark.column + 1, "nested too deeply", "see examples/homelab.yaml")
+            return document
+        root = yaml.compose(text, loader)
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        lines = text.split("\n")
+        if line > len(lines):  # libyaml ends every file with a new line
+            line, column = len(lines), len(lines[-1]) + 1
         problem = getattr(error, "problem", None) or str(error).splitlines()[0] if str(error) else "unreadable"
-        document.findings.append(
-            Finding(SpecPath(file, line, column, ""), "error", "SPEC-01", f"this is not YAML: {problem}")
-        )
+        document.refuse_at(line, column, f"this is not YAML: {problem}")
         return document
-    finally:
-        loader.dispose()
     if root is None:
         document.refuse((), "SPEC-01", "the file is empty", "see examples/homelab.yaml")
         return document
@@ -82,16 +99,27 @@ def parse(text: str, file: str) -> Document:
         document.value = _build(root, (), document, budget, frozenset())
     except StopIteration:
         document.refuse((), "SPEC-01", f"more than {MAX_NODES} values after expanding aliases")
-    except RecursionError:
-        document.refuse((), "SPEC-01", "nested too deeply")
     return document
+
+
+def _too_deep(text: str, loader: Any) -> Any:
+    """Where it is nested too deeply to be composed; None when it is not."""
+    depth = 0
+    for event in yaml.parse(text, loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            return event.start_mark
+    return None
 
 
 def _build(node: Any, loc: Loc, document: Document, budget: Iterator[int], above: frozenset[int]) -> Any:
     next(budget)
     document.values[loc] = (node.start_mark.line + 1, node.start_mark.column + 1)
     if id(node) in above:
-        document.refuse(loc, "SPEC-01", "an alias contains itself")
+        document.refuse(loc, "SPEC-01", "an alias contains itself", "write a plain value")
+        return None
+    if len(loc) > MAX_DEPTH:
+        document.refuse(loc, "SPEC-01", "nested too deeply", "write it without aliases")
         return None
     inside = above | {id(node)}
     if isinstance(node, yaml.ScalarNode):
@@ -124,6 +152,9 @@ def _build(node: Any, loc: Loc, document: Document, budget: Iterator[int], above
 
 def _scalar(node: Any, loc: Loc, document: Document) -> Any:
     text = str(node.value)
+    if found := CONTROL.search(text):
+        document.refuse(loc, "SPEC-01", f"the character U+{ord(found[0]):04X} does not belong here", "remove it")
+        return None
     if node.style in ("'", '"', "|", ">"):
         return text
     if node.tag and not node.tag.startswith("tag:yaml.org,2002:"):

@@ -7,6 +7,8 @@ from typing import Literal
 
 from gpuctl.spec.resolved import SpecPath
 
+# characters of a part: a value of any length may be quoted in it
+SHOWN = 400
 Severity = Literal["error", "warning", "note"]
 
 # what the loader itself refuses, beside the rules: id -> (title, reason)
@@ -32,8 +34,11 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.at.file}:{self.at.line}:{self.at.column}"
-        field = f" {self.at.field}:" if self.at.field else ""
-        return f"{place}: {self.severity}:{field} {self.message}{'; ' + self.fix if self.fix else ''} [{self.rule}]"
+        field = f" {_short(self.at.field)}:" if self.at.field else ""
+        fix = f"; {_short(self.fix)}" if self.fix else ""
+        line = f"{place}: {self.severity}:{field} {_short(self.message)}{fix} [{self.rule}]"
+        # what is quoted from a spec must neither end the line nor steer the terminal
+        return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
     def to_json(self) -> dict[str, object]:
         """For ``-o json``."""
@@ -47,3 +52,7 @@ class Finding:
             "message": self.message,
             "fix": self.fix,
         }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}[...]{text[-SHOWN // 2 :]}"

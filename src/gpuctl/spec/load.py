@@ -58,10 +58,13 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
     try:
         cluster = Cluster.model_validate(value)
     except ValidationError as error:
+        # a trap's own finding says more than the type error that follows from it
+        said = {(finding.at.file, finding.at.line, finding.at.column) for finding in findings}
         for problem in error.errors(include_url=False, include_input=False):
             found = _finding(problem, value, at)
-            # a trap's own finding says more than the type error that follows from it
-            if not any(f.at.line == found.at.line and f.at.column == found.at.column for f in findings):
+            place = found.at.file, found.at.line, found.at.column
+            if place not in said:
+                said.add(place)
                 findings.append(found)
         return Loaded(None, tuple(sorted(findings)))
     resolved = resolve(cluster, at, (site or path).resolve().parent)

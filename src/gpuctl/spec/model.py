@@ -15,6 +15,8 @@ from gpuctl.spec.resolved import SecretRef
 BACKEND_SECRETS = re.compile(
     r"(password|secret|token|secret_?(key|id)|access_?key|conn_str|credentials|client_key|encryption_key)$"
 )
+MAX_ADDRESSES = 4096
+RELEASE = r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}"
 
 
 def _secret(value: object) -> SecretRef:
@@ -47,15 +49,24 @@ def _address(value: object) -> IPv4Address:
 
 
 def _addresses(value: object) -> tuple[IPv4Address, ...]:
-    if isinstance(value, list):
-        return tuple(address for part in value for address in _addresses(part))
+    found: list[IPv4Address] = []
+    for part in value if isinstance(value, list) else [value]:
+        found += _range(part)
+        if len(found) > MAX_ADDRESSES:
+            raise ValueError(f"these are more than {MAX_ADDRESSES} addresses")
+    return tuple(found)
+
+
+def _range(value: object) -> tuple[IPv4Address, ...]:
     first, dash, last = str(value).partition("-")
     low = _address(first.strip())
     if not dash:
         return (low,)
     high = _address(last.strip())
-    if not 0 <= int(high) - int(low) < 4096:
-        raise ValueError(f"{value!r} is not a range of at most 4096 addresses; write it like 10.0.0.11-10.0.0.13")
+    if not 0 <= int(high) - int(low) < MAX_ADDRESSES:
+        raise ValueError(
+            f"{value!r} is not a range of at most {MAX_ADDRESSES} addresses; write it like 10.0.0.11-10.0.0.13"
+        )
     return tuple(IPv4Address(number) for number in range(int(low), int(high) + 1))
 
 
@@ -122,7 +133,9 @@ Hostname = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max
 class Part(BaseModel):
     """Unknown keys are errors everywhere."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 class ProxmoxStorage(Part):
@@ -246,7 +259,9 @@ class Nodes(Part):
 
 
 class Kubernetes(Part):
-    version: str = Field(description="K3s release.", examples=["v1.34.4+k3s1"], pattern=r"^v\d+\.\d+\.\d+\+k3s\d+$")
+    version: str = Field(
+        description="K3s release.", examples=["v1.34.4+k3s1"], pattern=rf"^v{RELEASE}\+k3s[0-9]{{1,4}}$"
+    )
     pod_cidr: Cidr = Field(IPv4Network("10.42.0.0/16"), description="Addresses of pods.")
     service_cidr: Cidr = Field(IPv4Network("10.43.0.0/16"), description="Addresses of Services.")
     cni: Literal["flannel"] = Field("flannel", description="Pod network.")
@@ -302,7 +317,7 @@ class Gpu(Part):
     sharing: Literal["none", "time-slicing", "mig"] = Field("none", description="How cards are shared.")
     operator: str | None = Field(
         None,
-        pattern=r"^v\d+\.\d+\.\d+$",
+        pattern=f"^v{RELEASE}$",
         description="GPU Operator release (default: the newest that supports the Kubernetes version).",
     )
     driver_version: str | None = Field(None, description="NVIDIA driver (default: the Operator's own choice).")
@@ -332,7 +347,7 @@ class Rancher(Part):
     replicas: int = Field(3, ge=1, le=9, description="Replicas of Rancher.")
     version: str | None = Field(
         None,
-        pattern=r"^\d+\.\d+\.\d+$",
+        pattern=f"^{RELEASE}$",
         description="Rancher release (default: one that supports the Kubernetes version).",
     )
 
@@ -440,7 +455,7 @@ class JupyterHub(Part):
     auth: Auth = Field(description="Authentication.")
     version: str | None = Field(
         None,
-        pattern=r"^\d+\.\d+\.\d+$",
+        pattern=f"^{RELEASE}$",
         description="Release of the chart Zero to JupyterHub (default: the newest known).",
     )
     image: str = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from gpuctl.spec import fit, model
@@ -16,7 +17,10 @@ class Folder:
         self._folder = folder
 
     def path(self, path: str) -> str:
-        return str((self._folder / Path(path).expanduser()).resolve())
+        given = Path(path)
+        with suppress(RuntimeError):  # the home of a user who is not there: nothing will be found at ./~name either
+            given = given.expanduser()
+        return str((self._folder / given).resolve())
 
     def file(self, reference: str | None) -> str | None:
         """The path of a ``file:PATH`` setting that is no secret."""

@@ -19,7 +19,7 @@ DURATIONS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def size(value: object) -> int:
     """Bytes; ValueError says how a size is written."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]i?B)", value) if isinstance(value, str) else None
     if match is None:
         hint = f"{value}GiB" if isinstance(value, (int, float)) and not isinstance(value, bool) else "16GiB"
         raise ValueError(f"{value!r} is not a size with a unit; write it like {hint} ({', '.join(SIZES)})")
@@ -28,7 +28,7 @@ def size(value: object) -> int:
 
 def duration(value: object) -> int:
     """Seconds; ValueError says how a duration is written."""
-    match = re.fullmatch(r"(\d+)\s*([smhd])", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is not a duration with a unit; write it like 30m, 1h (s, m, h, d)")
     return int(match[1]) * DURATIONS[match[2]]
