@@ -16,7 +16,7 @@ def command(
     new: Annotated[Path, typer.Argument(help="The spec as it shall be.")],
     site: Site = None,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit 3 when they differ.", envvar="GPUCTL_DETAILED")
+        bool, typer.Option("--detailed-exitcode", help="Exit 3 when they differ.", envvar="GPUCTL_DETAILED_EXITCODE")
     ] = False,
     output: Output = "text",
 ) -> None:

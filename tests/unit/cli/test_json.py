@@ -27,7 +27,7 @@ from tests.unit.report.test_html import whole_report
 
 ROOT = Path(__file__).parents[3]
 # print JSON whatever is asked, or no document at all
-WITHOUT = {"schema", "man", "explain"}
+WITHOUT = {"schema", "man", "init"}
 
 
 def closed(schema: Any) -> Any:

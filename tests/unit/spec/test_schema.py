@@ -34,6 +34,10 @@ SCHEMA = schema_of("cluster")
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 
+# of the right form, and larger than a schema can say
+TOO_MUCH = {"addresses-without-end", "hub-infinite-cpus", "size-without-end"}
+
+
 def plain(file: Path) -> Any:
     return parse(file.read_text(encoding="utf-8"), file.name).value
 
@@ -51,7 +55,11 @@ def test_it_refuses_what_the_loader_cannot_understand_and_nothing_else(file: Pat
     rules = {finding.rule for finding in load(file).findings}
     if rules & BEYOND:
         pytest.skip("YAML itself is at fault")
-    broken = {rule for rule in rules if rule.startswith("SPEC-")}
+    # a value that the model reads only to refuse it by a rule is not offered to editors
+    broken = {rule for rule in rules if rule.startswith("SPEC-") or rule == "VER-05"}
+    if file.stem in TOO_MUCH:
+        assert broken and VALIDATOR.is_valid(plain(file))
+        return
     assert [error.message for error in VALIDATOR.iter_errors(plain(file))] == [] or broken
     assert bool(broken) == (not VALIDATOR.is_valid(plain(file)))
 
