@@ -128,15 +128,15 @@ def test_a_dead_host_is_named_by_verify_and_status(homelab: Lab) -> None:
 def test_losing_a_server_too_moves_the_vip_and_one_apply_brings_both_back(homelab: Lab) -> None:
     holder = next(vmid for vmid in SERVERS if "10.0.0.100" in homelab.inside(vmid, "ip -4 addr"))
     homelab.inside(holder, "systemctl stop k3s")
-    said = outcomes(homelab, "CLU-03", "CLU-07", code=6)
-    assert f"cp{holder - 9010}: no etcd member answers" in said["CLU-03"]["reason"]
-    assert f"cp{holder - 9010}: " in said["CLU-07"]["reason"]
-    homelab.call("kill", vmid=holder)
     deadline = time.monotonic() + 60
     others = [vmid for vmid in SERVERS if vmid != holder]
     while not any("10.0.0.100" in homelab.inside(vmid, "ip -4 addr") for vmid in others):
         assert time.monotonic() < deadline
         time.sleep(0.5)
+    said = outcomes(homelab, "CLU-03", "CLU-07", code=6)
+    assert f"cp{holder - 9010}: no etcd member answers" in said["CLU-03"]["reason"]
+    assert f"cp{holder - 9010}: " in said["CLU-07"]["reason"]
+    homelab.call("kill", vmid=holder)
     done = homelab.gpuctl("apply", "--yes")
     assert homelab.proven in done.stdout
 
