@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ SHAPE = {
     "SPEC-04": ("Every key is known.", "A misspelt key would be ignored silently."),
     "SPEC-05": ("Every required key is there.", "Nothing sensible can be guessed for it."),
     "SPEC-06": ("Every value has the type of its field.", "Sizes and durations carry units, secrets are references."),
+    "SPEC-07": ("No key is one that only root may set.", "Proxmox refuses it to every API token."),
 }
 
 
@@ -52,6 +54,11 @@ class Finding:
             "message": self.message,
             "fix": self.fix,
         }
+
+
+def count(findings: Iterable[Finding], severity: Severity) -> int:
+    """How many are of this severity."""
+    return sum(finding.severity == severity for finding in findings)
 
 
 def _short(text: str) -> str:

@@ -103,14 +103,15 @@ def _remove(ctx: Context, api: Api, user: str) -> None:
     """
     deadline = Deadline.after(STOP_SECONDS, f"removing the user {user}")
     try:
-        api.stop(user, deadline)
-        api.delete_user(user)
+        try:
+            api.stop(user, deadline)
+            api.delete_user(user)
+        finally:
+            for claim in ctx.kubernetes.list(CLAIMS):
+                if _belongs(claim, user):
+                    ctx.kubernetes.delete(f"{CLAIMS}/{claim['metadata']['name']}")
     except GpuctlError as error:
         ctx.say("warning", f"the user {user} of the notebooks is left behind: {error.what}", phase="verify")
-    finally:
-        for claim in ctx.kubernetes.list(CLAIMS):
-            if _belongs(claim, user):
-                ctx.kubernetes.delete(f"{CLAIMS}/{claim['metadata']['name']}")
 
 
 def _belongs(item: Mapping[str, Any], user: str) -> bool:

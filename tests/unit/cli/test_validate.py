@@ -23,7 +23,8 @@ def validate(spec: Path, output: str, cwd: Path = CASES) -> subprocess.Completed
 
 
 @pytest.mark.parametrize(
-    "case", ["unknown-key", "broken-yaml", "duplicate-key", "yaml11-traps", "vip-is-a-node", "empty"]
+    "case",
+    ["unknown-key", "broken-yaml", "duplicate-key", "yaml11-traps", "vip-is-a-node", "empty", "root-only-settings"],
 )
 def test_sarif_says_what_text_says_at_the_same_place(case: str) -> None:
     text, done = validate(Path(f"{case}.yaml"), "text"), validate(Path(f"{case}.yaml"), "sarif")
