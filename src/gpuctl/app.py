@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpuctl.context import Consent, Context
 from gpuctl.phases.base import Change, Phase, Plan
@@ -21,8 +21,9 @@ from gpuctl.run.errors import Exit, GpuctlError, Interrupted
 from gpuctl.run.events import Event
 from gpuctl.run.redact import Redactor
 from gpuctl.run.workspace import Workspace
-from gpuctl.spec.findings import Finding
+from gpuctl.spec.findings import Finding, count
 from gpuctl.spec.resolved import Resolved
+from gpuctl.spec.units import counted
 
 if TYPE_CHECKING:
     from gpuctl.verify.base import Result
@@ -57,8 +58,8 @@ class SpecInvalid(GpuctlError):
     """The spec has errors; the lines are the findings."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        errors = sum(finding.severity == "error" for finding in findings)
-        super().__init__(f"{errors} error{'s' * (errors != 1)} in the spec; nothing was touched", exit_code=Exit.USAGE)
+        errors = counted(count(findings, "error"), "error")
+        super().__init__(f"{errors} in the spec; nothing was touched", exit_code=Exit.USAGE)
         self.findings = tuple(findings)
 
     def lines(self) -> list[str]:
@@ -73,7 +74,7 @@ def load_spec(options: Options) -> Resolved:
     from gpuctl.spec.load import load
 
     loaded = load(options.spec, options.site)
-    if loaded.resolved is None or any(finding.severity == "error" for finding in loaded.findings):
+    if loaded.resolved is None or count(loaded.findings, "error"):
         raise SpecInvalid(loaded.findings)
     return loaded.resolved
 
@@ -315,8 +316,3 @@ def write_report(path: Path, text: str | bytes) -> None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     except OSError as error:
         raise GpuctlError(f"cannot write {path}: {error.strerror}", where=str(path)) from error
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=2))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gpuctl.cli.options import Output, Site, is_json
+from gpuctl.cli.options import Output, Site, is_json, print_document
 from gpuctl.run.errors import Exit
 
 
@@ -24,16 +24,17 @@ def command(
     from gpuctl import app
     from gpuctl.report import diff as report
     from gpuctl.spec.diff import diff
+    from gpuctl.spec.findings import count
     from gpuctl.spec.load import load
 
     as_json = is_json(output)
     loaded = [load(path, site) for path in (old, new)]
     findings = [finding for one in loaded for finding in one.findings]
-    if any(finding.severity == "error" for finding in findings):
+    if count(findings, "error"):
         raise app.SpecInvalid(findings)
     found = diff(*loaded)
     if as_json:
-        app.print_json(report.as_json(found))
+        print_document(report.as_json(found))
     else:
         print("\n".join(report.lines(found)))
     if detailed_exitcode and found.differences:

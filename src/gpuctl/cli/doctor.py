@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Output, Site, is_json
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Site, is_json, print_document
 
 Spec = Annotated[
     Path | None,
@@ -45,7 +45,6 @@ def command(
     output: Output = "text",
 ) -> None:
     """Check this machine, the Proxmox API and (if asked) the Proxmox host, before anything is changed."""
-    from gpuctl import app
     from gpuctl.doctor import gather, report_of_host
     from gpuctl.doctor.run import diagnose
     from gpuctl.report import doctor as report
@@ -63,7 +62,7 @@ def command(
     chosen = spec or (DEFAULT_SPEC if site or DEFAULT_SPEC.exists() else None)
     diagnosis = diagnose(gather.gather(chosen, site, host, redactor))
     if as_json:
-        app.print_json(report.as_json(diagnosis, redactor.clean))
+        print_document(report.as_json(diagnosis, redactor.clean))
     else:
         print("\n".join(report.lines(diagnosis, redactor.clean)))
     if diagnosis.exit_code:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gpuctl.cli.options import Output, is_json
+from gpuctl.cli.options import Output, is_json, print_document
 from gpuctl.run.errors import Exit, GpuctlError
 
 
@@ -16,8 +16,6 @@ def command(
     output: Output = "text",
 ) -> None:
     """Explain a field of the spec, or a rule: what it is, and what changing it does on a living cluster."""
-    import json
-
     from gpuctl.spec import explain
 
     as_json = is_json(output)
@@ -27,13 +25,16 @@ def command(
     if not field:
         names = [found.name for found in explain.top()]
         if as_json:
-            print(json.dumps({"schemaVersion": 1, "holds": names}, indent=2))
+            print_document({"holds": names})
             return
         for found in explain.top():
             print(f"{found.name:<{max(map(len, names))}}  {found.text}")
         print("\nNext: gpuctl explain network, gpuctl explain network.api_vip, gpuctl explain NET-01")
         return
     try:
-        print(json.dumps(explain.as_json(field), indent=2) if as_json else explain.explain(field))
+        if as_json:
+            print_document(explain.as_json(field))
+        else:
+            print(explain.explain(field))
     except KeyError as error:
         raise GpuctlError(str(error.args[0]), next="gpuctl explain lists the fields", exit_code=Exit.USAGE) from None

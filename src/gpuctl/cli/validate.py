@@ -13,6 +13,7 @@ from gpuctl.run.errors import Exit
 def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Findings = "text") -> None:
     """Check the spec offline; all findings at once."""
     from gpuctl.report import findings as report
+    from gpuctl.spec.findings import count
     from gpuctl.spec.load import load
 
     loaded = load(spec, site)
@@ -28,5 +29,5 @@ def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Findings = "te
             print(report.summary(findings))
         elif loaded.resolved:
             print(f"{spec}: valid, {len(loaded.resolved.nodes)} nodes. Next: gpuctl plan")
-    if report.count(findings, "error"):
+    if count(findings, "error"):
         raise typer.Exit(int(Exit.USAGE))

@@ -42,8 +42,3 @@ def judged(name: str, problems: Iterable[str], measured: str, hint: str) -> Line
     """Ok when there are no problems; else a fail that names them."""
     found = list(problems)
     return Line(name, "fail", "; ".join(found), hint) if found else Line(name, "ok", measured)
-
-
-def count(number: int, what: str) -> str:
-    """``1 card``, ``2 cards``."""
-    return f"{number} {what}{'s' * (number != 1)}"

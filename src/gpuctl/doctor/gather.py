@@ -20,10 +20,11 @@ from gpuctl.doctor.report_of_host import SCRIPT, HostReport, parse
 from gpuctl.phases.provision import preflight
 from gpuctl.render.terraform import image_file, image_of
 from gpuctl.run.deadline import Deadline
-from gpuctl.run.errors import GpuctlError
+from gpuctl.run.errors import GpuctlError, or_error
 from gpuctl.run.redact import Redactor
 from gpuctl.run.secrets import read_secret
 from gpuctl.run.workspace import Workspace, data_folder
+from gpuctl.spec.findings import count
 from gpuctl.spec.load import load
 from gpuctl.spec.resolved import Resolved, SecretRef
 from gpuctl.systems import ssh
@@ -55,7 +56,7 @@ def gather(spec: Path | None, site: Path | None, host: Callable[[], HostReport] 
     resolved = read.resolved if read else None
     with ThreadPoolExecutor(max_workers=3) as pool:
         api = pool.submit(_api, resolved, Path(spec), redactor) if spec and resolved else None
-        report = pool.submit(_or_error, host) if host else None
+        report = pool.submit(or_error, host) if host else None
         machine = _machine(spec, resolved, redactor)
         return Facts(
             machine,
@@ -81,18 +82,10 @@ def from_file(path: Path) -> HostReport:
         raise GpuctlError(f"cannot read {path}: {error.strerror}", next="gpuctl doctor --host-script") from error
 
 
-def _or_error(source: Callable[[], T]) -> T | GpuctlError:
-    try:
-        return source()
-    except GpuctlError as error:
-        return error
-
-
 def _spec(path: Path, site: Path | None) -> Spec:
     loaded = load(path, site)
-    counts = {level: sum(f.severity == level for f in loaded.findings) for level in ("error", "warning")}
-    resolved = None if counts["error"] else loaded.resolved
-    return Spec(str(path), resolved, counts["error"], counts["warning"])
+    errors = count(loaded.findings, "error")
+    return Spec(str(path), None if errors else loaded.resolved, errors, count(loaded.findings, "warning"))
 
 
 # --- this machine
@@ -204,11 +197,9 @@ def _api(spec: Resolved, file: Path, redactor: Redactor) -> Api:
     deadline = Deadline.after(API_SECONDS, "looking at the Proxmox API")
 
     def ask(source: Callable[[], T]) -> T | GpuctlError:
-        return (
-            GpuctlError("the Proxmox API is too slow to be asked this too") if deadline.expired else _or_error(source)
-        )
+        return GpuctlError("the Proxmox API is too slow to be asked this too") if deadline.expired else or_error(source)
 
-    proxmox = _or_error(lambda: Proxmox(settings, read_token(settings.token, redactor)))
+    proxmox = or_error(lambda: Proxmox(settings, read_token(settings.token, redactor)))
     with ThreadPoolExecutor(max_workers=1) as pool:  # a server that is silent is waited for once
         greeted = pool.submit(ask, lambda: greet(settings.endpoint, settings.ca))
         version = proxmox if isinstance(proxmox, GpuctlError) else ask(proxmox.version)

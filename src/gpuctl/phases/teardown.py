@@ -181,7 +181,7 @@ def apply(ctx: Context, planned: Leavings) -> str:
 
 def _by_terraform(ctx: Context) -> list[str]:
     """Remove what the state knows; the images it knew, which may be of an earlier spec."""
-    provision.prepare(ctx, for_removal=True)
+    provision.prepare(ctx, None)
     ours = mark(ctx.spec, ctx.workspace.cluster_id)
     state = ctx.terraform.state()
     for resource in state:

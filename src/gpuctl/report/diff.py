@@ -32,7 +32,6 @@ def _difference(one: Difference) -> list[str]:
 def as_json(diff: Diff) -> dict[str, object]:
     """For ``-o json``."""
     return {
-        "schemaVersion": 1,
         "differences": [
             {
                 "path": one.path,

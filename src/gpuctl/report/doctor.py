@@ -40,4 +40,4 @@ def as_json(diagnosis: Diagnosis, clean: Callable[[str], str]) -> dict[str, obje
         for line in members
     ]
     summary = {outcome: diagnosis.summary[outcome] for outcome in OUTCOMES}
-    return {"schemaVersion": 1, "summary": summary, "lines": found}
+    return {"summary": summary, "lines": found}

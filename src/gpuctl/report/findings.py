@@ -1,4 +1,4 @@
-"""Findings for machines: plain JSON, SARIF 2.1.0 (code scanning) and GitHub's annotations.."""
+"""Findings for machines: plain JSON, SARIF 2.1.0 (code scanning) and GitHub's annotations."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ from typing import Any
 from urllib.parse import quote
 
 from gpuctl import __version__
-from gpuctl.spec.findings import SHAPE, Finding
+from gpuctl.spec.findings import SHAPE, Finding, count
+from gpuctl.spec.units import counted
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def count(findings: Sequence[Finding], severity: str) -> int:
-    """How many are of this severity."""
-    return sum(finding.severity == severity for finding in findings)
-
-
 def summary(findings: Sequence[Finding]) -> str:
     """``1 error, 2 warnings``."""
-    errors, warnings = count(findings, "error"), count(findings, "warning")
-    return f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+    return f"{counted(count(findings, 'error'), 'error')}, {counted(count(findings, 'warning'), 'warning')}"
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, object]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Exit(IntEnum):
@@ -21,10 +25,20 @@ class Exit(IntEnum):
 
 
 class GpuctlError(Exception):
-    """Raised by adapters and phases; rendered once, in the CLI. Any of ``where``, ``cause``, ``next`` may be empty."""
+    """Raised by adapters and phases; rendered once, in the CLI. Any of ``where``, ``cause``, ``next`` may be empty.
+
+    ``status``: the HTTP code of the answer that it tells of, 0 when there was none.
+    """
 
     def __init__(
-        self, what: str, *, where: str = "", cause: str = "", next: str = "", exit_code: Exit = Exit.FAILED
+        self,
+        what: str,
+        *,
+        where: str = "",
+        cause: str = "",
+        next: str = "",
+        exit_code: Exit = Exit.FAILED,
+        status: int = 0,
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -32,6 +46,7 @@ class GpuctlError(Exception):
         self.cause = cause
         self.next = next
         self.exit_code = exit_code
+        self.status = status
 
     def lines(self) -> list[str]:
         """As printed: ``error: ...`` and one indented line for each known part."""
@@ -57,3 +72,11 @@ class Interrupted(GpuctlError):
 
 class DeadlineExceeded(GpuctlError):
     """A bounded wait ran out."""
+
+
+def or_error(source: Callable[[], T]) -> T | GpuctlError:
+    """What it gives, or the error that it ends with, for whoever judges both."""
+    try:
+        return source()
+    except GpuctlError as error:
+        return error

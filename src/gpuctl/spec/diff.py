@@ -76,7 +76,7 @@ def diff(old: Loaded, new: Loaded) -> Diff:
     assert old.resolved and new.resolved and new.at
     before, after = _values(old), _values(new)
     found = []
-    for path in sorted(before.keys() | after.keys(), key=lambda path: _order(path, before, after)):
+    for path in _ordered(before, after):
         was, now = before.get(path), after.get(path)
         one = now or was
         assert one
@@ -98,10 +98,16 @@ def diff(old: Loaded, new: Loaded) -> Diff:
     )
 
 
-def _order(path: str, before: Mapping[str, _Value], after: Mapping[str, _Value]) -> tuple[int, int, str]:
+def _ordered(before: Mapping[str, _Value], after: Mapping[str, _Value]) -> list[str]:
     """The new spec's order; what only the old one has stands behind its kind."""
-    here = after.get(path) or before[path]
-    return list(effects()).index(here.field), list(after).index(path) if path in after else len(after), path
+    fields = {field: number for number, field in enumerate(effects())}
+    places = {path: number for number, path in enumerate(after)}
+
+    def place(path: str) -> tuple[int, int, str]:
+        here = after.get(path) or before[path]
+        return fields[here.field], places.get(path, len(after)), path
+
+    return sorted(before.keys() | after.keys(), key=place)
 
 
 def _inside_absent(path: str, before: Mapping[str, _Value], after: Mapping[str, _Value]) -> bool:

@@ -88,11 +88,10 @@ def as_json(name: str) -> dict[str, object]:
     """The same for ``-o json``."""
     if rule := _rule(name):
         said = {"rule": rule.id, "severity": rule.severity, "title": rule.title, "why": rule.reason}
-        return {"schemaVersion": 1, **said, "source": rule.source}
+        return {**said, "source": rule.source}
     field = _field(name)
     effect = effects().get(field.name)
     return {
-        "schemaVersion": 1,
         "field": field.name,
         "text": field.text,
         "type": field.type,

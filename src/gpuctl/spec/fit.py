@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gpuctl.spec.resolved import JupyterHub, Node, Profile, Resolved
-from gpuctl.spec.units import show_size
+from gpuctl.spec.units import GIB, counted, show_size
 from gpuctl.spec.versions import table
 
 GPU = "nvidia.com/gpu"
@@ -101,23 +101,17 @@ def obstacle(hub: JupyterHub, profile: Profile, node: Node) -> Obstacle | None:
         # the device plugin refuses more: two slices may well be of one card
         whole = min(whole, 1)
     if profile.gpus > whole:
-        return Obstacle("gpus", _count(profile.gpus, "GPU"), f"{whole or 'none'} for a notebook")
+        return Obstacle("gpus", counted(profile.gpus, "GPU"), f"{whole or 'none'} for a notebook")
     for name, number in profile.slices:
         if number > (have := slices(node).get(name, 0)):
-            return Obstacle("slices", f"{_count(number, 'MIG slice')} {name}", str(have or "none"))
+            return Obstacle("slices", f"{counted(number, 'MIG slice')} {name}", str(have or "none"))
     if profile.cpus and profile.cpus > node.cpus:
         return Obstacle("cpus", f"{profile.cpus:g} CPUs", str(node.cpus))
     if profile.memory and profile.memory > memory(node):
-        return Obstacle(
-            "memory", f"{show_size(profile.memory)} of memory", f"{memory(node) / (1 << 30):.1f}GiB for pods"
-        )
+        return Obstacle("memory", f"{show_size(profile.memory)} of memory", f"{memory(node) / GIB:.1f}GiB for pods")
     if hub.scratch and hub.scratch.size > (node.scratch or 0):
         return Obstacle("scratch", f"{show_size(hub.scratch.size)} of scratch", show_size(node.scratch or 0))
     return None
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def runners(spec: Resolved, hub: JupyterHub, profile: Profile) -> tuple[Node, ...]:

@@ -12,9 +12,9 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 import yaml
 
 from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.spec.units import GIB
 from gpuctl.spec.versions import gpu_model
 
-GIB = 1 << 30
 IMAGE = "https://cloud-images.ubuntu.com/releases/noble/release-20251026/ubuntu-24.04-server-cloudimg-amd64.img"
 KUBERNETES = "v1.34.4+k3s1"
 VM_ID_BASES = (9000, 10_000, 11_000, 12_000, 20_000)

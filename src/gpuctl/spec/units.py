@@ -14,6 +14,7 @@ SIZES = {
     "GB": 10**9,
     "TB": 10**12,
 }
+GIB = SIZES["GiB"]
 DURATIONS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -39,7 +40,17 @@ def show_size(count: int) -> str:
     for unit in ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB"):
         if count and count % SIZES[unit] == 0:
             return f"{count // SIZES[unit]}{unit}"
-    return f"{count / SIZES['GiB']:.1f}GiB"
+    return f"{count / GIB:.1f}GiB"
+
+
+def show_gib(count: int) -> str:
+    """To the next GiB, for sums."""
+    return f"{count / GIB:.0f}GiB"
+
+
+def counted(number: int, what: str) -> str:
+    """``1 card``, ``2 cards``."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def show_duration(seconds: int) -> str:

@@ -77,7 +77,7 @@ class Hub:
         try:
             self._call("DELETE", f"/hub/api/users/{quote(user)}")
         except GpuctlError as error:
-            if getattr(error, "status", 0) != 404:
+            if error.status != 404:
                 raise
 
     def token_for(self, user: str, seconds: int) -> str:
@@ -152,9 +152,12 @@ class Hub:
 
     def _refused(self, method: str, what: str, answer: Answer) -> GpuctlError:
         said = answer.body.get("message", "") if isinstance(answer.body, dict) else str(answer.body)[:200]
-        made = GpuctlError(f"the hub answered {answer.status} to {method} {what}", where=self.where, cause=str(said))
-        made.status = answer.status  # type: ignore[attr-defined]
-        return made
+        return GpuctlError(
+            f"the hub answered {answer.status} to {method} {what}",
+            where=self.where,
+            cause=str(said),
+            status=answer.status,
+        )
 
 
 class Kernel:

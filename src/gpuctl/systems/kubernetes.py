@@ -88,7 +88,7 @@ class Kubernetes:
         try:
             return self.get(path)
         except GpuctlError as error:
-            if getattr(error, "status", 0) == 404:
+            if error.status == 404:
                 return None
             raise
 
@@ -143,13 +143,13 @@ class Kubernetes:
             path = self.path_of(item, namespace)
             live = self.get(path)
         except GpuctlError as error:
-            if getattr(error, "status", 0) not in (0, 404):
+            if error.status not in (0, 404):
                 raise
             return "missing"
         try:
             wanted = self.apply(path, item, dry_run=True)
         except GpuctlError as error:
-            if getattr(error, "status", 0) in (400, 409, 422, 500):
+            if error.status in (400, 409, 422, 500):
                 return ""
             raise
         return "" if _substance(live) == _substance(wanted) else "changed"
@@ -159,7 +159,7 @@ class Kubernetes:
         try:
             self._call("DELETE", path)
         except GpuctlError as error:
-            if getattr(error, "status", None) != 404:
+            if error.status != 404:
                 raise
 
     def exec(self, namespace: str, pod: str, command: Sequence[str], *, deadline: Deadline) -> str:
@@ -250,14 +250,13 @@ class Kubernetes:
         except ApiException as error:
             text = _message(error)
             refused = error.status in (401, 403)
-            made = GpuctlError(
+            raise GpuctlError(
                 f"the Kubernetes API refused: {error.status} {text}",
                 where=where,
                 next="gpuctl bootstrap fetches a fresh kubeconfig" if refused else "",
                 exit_code=Exit.CREDENTIALS if refused else Exit.FAILED,
-            )
-            made.status = error.status  # type: ignore[attr-defined]
-            raise made from error
+                status=error.status or 0,
+            ) from error
         except (HTTPError, OSError) as error:
             raise GpuctlError(
                 "the Kubernetes API does not answer",

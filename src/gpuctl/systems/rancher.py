@@ -51,14 +51,13 @@ class Rancher:
         if answer.status in (200, 201):
             return answer.body
         said = answer.body.get("message", "") if isinstance(answer.body, dict) else str(answer.body)[:200]
-        refused = GpuctlError(
+        raise GpuctlError(
             f"Rancher refused ({what}): {answer.status}",
             where=self._https.where,
             cause=str(said),
             next="kubectl -n cattle-system logs deployment/rancher; then run the same command again",
+            status=answer.status,
         )
-        refused.status = answer.status  # type: ignore[attr-defined]
-        raise refused
 
 
 def _bearer(token: str) -> dict[str, str]:

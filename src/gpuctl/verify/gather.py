@@ -19,7 +19,7 @@ from gpuctl.phases import gpu as gpu_phase
 from gpuctl.phases import provision
 from gpuctl.phases.gpu import observe
 from gpuctl.render import gpu
-from gpuctl.run.errors import GpuctlError
+from gpuctl.run.errors import GpuctlError, or_error
 from gpuctl.spec.resolved import Node
 from gpuctl.systems.ssh import Completed
 from gpuctl.verify import applications, gitops, intruders, management, network, paths, probes, starts, storage
@@ -78,20 +78,20 @@ def facts(ctx: Context, needs: Iterable[Need]) -> Facts:
     able = wanted - failed.keys()
     for need, source in first.items():
         if need in able:
-            found[need] = _or_error(source, ctx)
+            found[need] = or_error(partial(source, ctx))
     looking = {need: source for need, source in together.items() if need in able}
     found.update(_in_pods(ctx, able & IN_PODS, looking) if able & IN_PODS else _at_once(ctx, looking))
     # users' own work last: it loads what the rest looks at
     if "notebooks" in able:
-        found["notebooks"] = _or_error(partial(applications.notebooks, known=found.get("hub")), ctx)
+        found["notebooks"] = or_error(partial(applications.notebooks, ctx, known=found.get("hub")))
     if "stress" in able:
-        found["stress"] = _or_error(stress.observe, ctx)
+        found["stress"] = or_error(partial(stress.observe, ctx))
     return Facts(now=time.time(), modes=ctx.workspace.private_modes(), **found)
 
 
 def _at_once(ctx: Context, sources: Mapping[Need, Source]) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=max(1, len(sources))) as pool:
-        running = {need: pool.submit(_or_error, source, ctx) for need, source in sources.items()}
+        running = {need: pool.submit(or_error, partial(source, ctx)) for need, source in sources.items()}
         return {need: future.result() for need, future in running.items()}
 
 
@@ -116,17 +116,10 @@ def _in_pods(ctx: Context, wanted: Set[Need], others: Mapping[Need, Source]) -> 
             }
             for need, source in timed.items():
                 if need in wanted:
-                    found[need] = _or_error(partial(source, namespace=namespace, running=running), ctx)
+                    found[need] = or_error(partial(source, ctx, namespace=namespace, running=running))
     except GpuctlError as error:
         found = {**dict.fromkeys(wanted, error), **(found or _at_once(ctx, others))}
     return found
-
-
-def _or_error(source: Callable[[Context], T], ctx: Context) -> T | GpuctlError:
-    try:
-        return source(ctx)
-    except GpuctlError as error:
-        return error
 
 
 # --- Proxmox

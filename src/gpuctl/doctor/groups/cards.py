@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gpuctl.doctor.base import Line, count, judged, over
+from gpuctl.doctor.base import Line, judged, over
 from gpuctl.doctor.facts import Api, Facts
 from gpuctl.phases.provision import cards as assignment
 from gpuctl.phases.provision import preflight
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
+from gpuctl.spec.units import counted
 from gpuctl.spec.versions import gpu_model
 from gpuctl.systems.proxmox import Card
 
@@ -78,7 +79,7 @@ def _free(spec: Resolved, api: Api, cards: Sequence[Card]) -> Line:
         problems.append(f"{error.what} ({error.cause})")
         chosen = {}
     hint = "qm config ID on the Proxmox host shows who has a card; pvesh get /cluster/mapping/pci the mappings"
-    return judged("free", problems, f"{count(sum(map(len, chosen.values())), 'card')} for us", hint)
+    return judged("free", problems, f"{counted(sum(map(len, chosen.values())), 'card')} for us", hint)
 
 
 def _paths(cards: Sequence[Card]) -> list[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from gpuctl.doctor.base import Line, broken, count, judged
+from gpuctl.doctor.base import Line, broken, judged
 from gpuctl.doctor.facts import Facts
 from gpuctl.doctor.groups.cards import IOMMU_OFF, shared
 from gpuctl.doctor.report_of_host import Device, HostReport
 from gpuctl.spec import units
+from gpuctl.spec.units import counted
 from gpuctl.spec.versions import gpu_model, table
 
 GIB = 1 << 30
@@ -51,7 +52,7 @@ def _cards(host: HostReport) -> Line:
 def _iommu(host: HostReport) -> Line:
     groups = {device.group for device in host.devices} - {-1}
     if groups:
-        return Line("iommu", "ok", f"on: {count(len(groups), 'group')}, kernel {host.kernel}")
+        return Line("iommu", "ok", f"on: {counted(len(groups), 'group')}, kernel {host.kernel}")
     said = [word for word in host.cmdline if "iommu" in word]
     return Line("iommu", "fail", f"off; kernel {host.kernel}, {' '.join(said) or 'nothing about it'}", IOMMU_OFF)
 
@@ -83,7 +84,7 @@ def _drivers(host: HostReport) -> Line:
     bound = sum(card.driver == "vfio-pci" for card in host.cards)
     hint = f"blacklist it in /etc/modprobe.d, {RELOAD}"
     return judged(
-        "drivers", problems, f"{bound} of {count(len(host.cards), 'card')} on vfio-pci, the others free", hint
+        "drivers", problems, f"{bound} of {counted(len(host.cards), 'card')} on vfio-pci, the others free", hint
     )
 
 
@@ -126,12 +127,12 @@ def _numa(host: HostReport) -> Line:
     places: dict[int, list[Device]] = defaultdict(list)
     for card in host.cards:
         places[card.numa].append(card)
-    shown = ", ".join(f"node {n}: {count(len(c), 'card')}" for n, c in sorted(places.items()) if n >= 0)
+    shown = ", ".join(f"node {n}: {counted(len(c), 'card')}" for n, c in sorted(places.items()) if n >= 0)
     if host.numa_nodes > 1 and -1 in places:
         lost = ", ".join(card.path for card in places[-1])
         hint = "a firmware update or its NUMA setting; without it nobody can keep a VM beside its cards"
         return Line("numa", "warn", f"{lost}: the firmware does not tell the node", hint)
-    return Line("numa", "ok", f"{count(host.numa_nodes, 'node')}; {shown or 'cards not placed'}")
+    return Line("numa", "ok", f"{counted(host.numa_nodes, 'node')}; {shown or 'cards not placed'}")
 
 
 def _hugepages(host: HostReport) -> Line:

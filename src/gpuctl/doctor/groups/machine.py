@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpuctl.doctor.base import Line, count, judged
+from gpuctl.doctor.base import Line, judged
 from gpuctl.doctor.facts import Facts
 from gpuctl.run.errors import GpuctlError
+from gpuctl.spec.units import counted
 
 GIB = 1 << 30
 # the Terraform provider, charts, logs and reports of one cluster; a full disk loses Terraform's state
@@ -21,7 +22,7 @@ def judge(facts: Facts) -> Iterator[Line]:
     yield _spec(facts)
     yield _room(machine.folder, machine.free)
     loose = [f"{path} has mode {mode:04o}" for path, mode in machine.modes.items() if mode & 0o077]
-    yield judged("file modes", loose, count(len(machine.modes), "private file"), "chmod 600 FILE")
+    yield judged("file modes", loose, counted(len(machine.modes), "private file"), "chmod 600 FILE")
     yield _keys(machine.agent, machine.keys)
     yield _clock(facts)
 
@@ -31,9 +32,11 @@ def _spec(facts: Facts) -> Line:
     if spec is None:
         return Line("spec", "not looked at", "there is no cluster.yaml here", "gpuctl init; or gpuctl doctor FILE")
     if spec.errors:
-        return Line("spec", "fail", f"{count(spec.errors, 'error')} in {spec.file}", f"gpuctl validate {spec.file}")
+        return Line("spec", "fail", f"{counted(spec.errors, 'error')} in {spec.file}", f"gpuctl validate {spec.file}")
     if spec.warnings:
-        return Line("spec", "warn", f"{count(spec.warnings, 'warning')} in {spec.file}", f"gpuctl validate {spec.file}")
+        return Line(
+            "spec", "warn", f"{counted(spec.warnings, 'warning')} in {spec.file}", f"gpuctl validate {spec.file}"
+        )
     return Line("spec", "ok", f"{spec.file} is valid")
 
 
@@ -46,7 +49,7 @@ def _room(folder: str, free: int) -> Line:
 
 def _keys(agent: int, keys: tuple[str, ...]) -> Line:
     if agent:
-        return Line("ssh keys", "ok", f"{count(agent, 'key')} in the agent")
+        return Line("ssh keys", "ok", f"{counted(agent, 'key')} in the agent")
     if keys:
         return Line("ssh keys", "ok", ", ".join(keys))
     # the hosts' own key is made in the workspace

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpuctl.doctor.base import Line, count, judged, over
+from gpuctl.doctor.base import Line, judged, over
 from gpuctl.doctor.facts import Api, Facts
 from gpuctl.phases.provision import preflight
 from gpuctl.render.terraform import image_file, image_of, mark
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
+from gpuctl.spec.units import counted
 from gpuctl.systems.proxmox import Store
 
 GIB = 1 << 30
@@ -34,7 +35,7 @@ def judge(facts: Facts) -> Iterator[Line]:
         lambda others: judged(
             "vm ids",
             preflight.foreign_vms(spec, api.cluster_id, others, ()),
-            f"{spec.nodes[0].vm_id} and {count(len(spec.nodes) - 1, 'other')} are free or ours",
+            f"{spec.nodes[0].vm_id} and {counted(len(spec.nodes) - 1, 'other')} are free or ours",
             "qm list on the Proxmox host shows whose they are",
         ),
     )

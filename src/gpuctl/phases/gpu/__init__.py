@@ -248,6 +248,6 @@ def policy_state(ctx: Context) -> str:
     try:
         return str((ctx.kubernetes.get(POLICY).get("status") or {}).get("state", ""))
     except GpuctlError as error:
-        if getattr(error, "status", 0) == 404:
+        if error.status == 404:
             return ""
         raise

@@ -62,7 +62,7 @@ def read(ctx: Context) -> dict[str, str]:
     try:
         data = ctx.kubernetes.get(PATH).get("data") or {}
     except GpuctlError as error:
-        if getattr(error, "status", 0) == 404:
+        if error.status == 404:
             return {}
         raise
     found = {name: base64.b64decode(value).decode(errors="replace") for name, value in data.items()}

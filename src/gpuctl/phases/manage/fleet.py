@@ -45,7 +45,7 @@ def observe(ctx: Context) -> Seen:
         repos = ctx.kubernetes.list(f"{API}/namespaces/{NAMESPACE}/gitrepos")
         bundles = ctx.kubernetes.list(f"{API}/namespaces/{NAMESPACE}/bundles")
     except GpuctlError as error:
-        if getattr(error, "status", 0) == 404:
+        if error.status == 404:
             return Seen(False, None, {})
         raise
     name = ctx.spec.gitops.name if ctx.spec.gitops else "gpuctl"
@@ -153,7 +153,7 @@ def await_fleet(ctx: Context, phase: str) -> None:
         try:
             ctx.kubernetes.get(f"{API}/namespaces/{NAMESPACE}/clusters/local")
         except GpuctlError as error:
-            if getattr(error, "status", 0) != 404:
+            if error.status != 404:
                 raise
         else:
             return

@@ -182,7 +182,7 @@ def settle(ctx: Context, wanted: Rancher) -> None:
         try:
             return _set_up(ctx, wanted)
         except GpuctlError as error:
-            if getattr(error, "status", 0) not in GATEWAY:
+            if error.status not in GATEWAY:
                 raise
             ctx.say("progress", error.what, phase=PHASE, target=f"rancher/{wanted.hostname}")
     deadline.check(where=_url(wanted))

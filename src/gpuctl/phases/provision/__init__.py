@@ -35,14 +35,13 @@ class Payload:
     waiting: tuple[str, ...]
 
 
-def prepare(ctx: Context, *, for_removal: bool = False) -> None:
-    """Choose the cards, render the variables and initialise Terraform.
+def prepare(ctx: Context, others: preflight.Others | None) -> None:
+    """Choose the cards from those that ``others`` leave, render the variables and initialise Terraform.
 
-    A removal needs no cards: one that has failed must not stand in its way.
+    None for a removal, which needs no cards: one that has failed must not stand in its way.
     """
     chosen = {}
-    if not for_removal:
-        others = preflight.look(ctx.proxmox, ctx.spec)
+    if others:
         held = frozenset(preflight.held_cards(ctx.spec, ctx.workspace.cluster_id, others))
         chosen = cards.assign(ctx.spec, ctx.proxmox.cards(), others.mappings, held)
     keys = [ctx.ssh.public_key(), *ctx.spec.ssh.authorized_keys]
@@ -51,7 +50,7 @@ def prepare(ctx: Context, *, for_removal: bool = False) -> None:
 
 def drift(ctx: Context) -> tuple[str, ...]:
     """What Terraform would change now, e.g. ``vm/cp1: update``; empty when the server is as the spec says."""
-    prepare(ctx)
+    prepare(ctx, preflight.look(ctx.proxmox, ctx.spec))
     _, planned = ctx.terraform.plan()
     return tuple(f"{target_of(change.address)}: {' and '.join(change.actions)}" for change in planned)
 
@@ -64,11 +63,12 @@ class Provision:
 
     def plan(self, ctx: Context) -> Plan:
         preflight.reach(ctx)
-        prepare(ctx)
+        others = preflight.look(ctx.proxmox, ctx.spec)
+        prepare(ctx, others)
         state = ctx.terraform.state()
         replace = [f'{VM_TYPE}.node["{name}"]' for name in sorted(ctx.consent.replace)]
         changes.refuse_unknown_names(ctx)
-        preflight.check(ctx, state)
+        preflight.check(ctx, state, others)
         saved, planned = ctx.terraform.plan(replace=replace)
         made = changes.of(ctx, planned)
         vms = [c for c in planned if c.type == VM_TYPE]

@@ -96,13 +96,20 @@ def _vm(ctx: Context, change: ResourceChange) -> Change:
 def _update(change: ResourceChange, target: str, because: Any) -> Change:
     before, after = change.before, change.after
     name = change.key
-    if _address(before) != _address(after):
-        raise GpuctlError(
-            f"{name}: the address of a running VM cannot be changed ({_address(before)} -> {_address(after)})",
+
+    def lasting(what: str, cause: str = "") -> GpuctlError:
+        return GpuctlError(
+            what,
             where=str(because[0]) if because else "",
-            cause="cloud-init sets it on first boot only; etcd and certificates know the old one",
+            cause=cause,
             next=f"set it back, or: gpuctl apply --replace {name}",
             exit_code=Exit.USAGE,
+        )
+
+    if _address(before) != _address(after):
+        raise lasting(
+            f"{name}: the address of a running VM cannot be changed ({_address(before)} -> {_address(after)})",
+            "cloud-init sets it on first boot only; etcd and certificates know the old one",
         )
     words, disruption = [], ""
     for block, field, unit in (("cpu", "cores", "cpus"), ("memory", "dedicated", "MiB")):
@@ -110,35 +117,26 @@ def _update(change: ResourceChange, target: str, because: Any) -> Change:
         if old != new:
             words.append(f"{old} -> {new} {unit}")
             disruption = "power-cycles the VM"
-    old_disks = {d["interface"]: d["size"] for d in before["disk"]}
+    old_disks = {disk["interface"]: disk for disk in before["disk"]}
     if gone := sorted(old_disks.keys() - {disk["interface"] for disk in after["disk"]}):
-        raise GpuctlError(
+        raise lasting(
             f"{name}: the disk {gone[0]} of a running VM cannot be taken away",
-            where=str(because[0]) if because else "",
-            cause="the spec does not have it; there may be data on it, and Terraform does not delete disks",
-            next=f"set it back, or: gpuctl apply --replace {name}",
-            exit_code=Exit.USAGE,
+            "the spec does not have it; there may be data on it, and Terraform does not delete disks",
         )
     for disk in after["disk"]:
-        old_size = old_disks.get(disk["interface"])
+        old_size = old_disks.get(disk["interface"], {}).get("size")
         if old_size is None:
             words.append(f"new disk {disk['interface']} {disk['size']} GiB")
             disruption = "power-cycles the VM"
         elif disk["size"] < old_size:
-            raise GpuctlError(
-                f"{name}: {disk['interface']} cannot shrink from {old_size} to {disk['size']} GiB",
-                where=str(because[0]) if because else "",
-                next=f"set it back, or: gpuctl apply --replace {name}",
-                exit_code=Exit.USAGE,
-            )
+            raise lasting(f"{name}: {disk['interface']} cannot shrink from {old_size} to {disk['size']} GiB")
         elif disk["size"] > old_size:
             words.append(f"{disk['interface']} {old_size} -> {disk['size']} GiB")
     if before["hostpci"] != after["hostpci"]:
         words.append(f"{len(before['hostpci'])} -> {len(after['hostpci'])} cards")
         disruption = "power-cycles the VM"
-    old_stores = {d["interface"]: d.get("datastore_id") for d in before["disk"]}
     for disk in after["disk"]:
-        old_store = old_stores.get(disk["interface"])
+        old_store = old_disks.get(disk["interface"], {}).get("datastore_id")
         if old_store and old_store != disk.get("datastore_id"):
             words.append(f"{disk['interface']} moves from {old_store} to {disk.get('datastore_id')}")
             disruption = "power-cycles the VM"

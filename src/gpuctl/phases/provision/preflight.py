@@ -57,11 +57,11 @@ def reach(ctx: Context) -> None:
         raise GpuctlError(f"the Proxmox node {node} is offline", where=ctx.spec.site.proxmox.endpoint)
 
 
-def check(ctx: Context, state: Sequence[Resource]) -> None:
+def check(ctx: Context, state: Sequence[Resource], others: Others) -> None:
     """GpuctlError that lists every problem; nothing has been changed then."""
     spec = ctx.spec
     known = {int(r.values.get("vm_id") or 0) for r in state if r.type == VM_TYPE}
-    others, cluster_id = look(ctx.proxmox, spec), ctx.workspace.cluster_id
+    cluster_id = ctx.workspace.cluster_id
     problems = [
         *missing_privileges(spec, ctx.proxmox.permissions()),
         *wrong_storages(spec, ctx.proxmox.stores(), new_bytes(spec, known)),

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from gpuctl.spec.model import Cluster, Pool
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Rule, machines
-from gpuctl.spec.units import show_size
+from gpuctl.spec.units import GIB, show_gib, show_size
 
-GIB = 1 << 30
 GB = 10**9
 # what the host needs for itself, for each VM's QEMU, and to map each page of theirs for the cards
 PROXMOX = 2 * GIB
@@ -24,17 +23,14 @@ SERVERS_FOR = ((350, 2, 4 * GB), (900, 4, 8 * GB), (1800, 8, 16 * GB), (10**9, 1
 GPU_DISK, SERVER_DISK = 60 * GIB, 20 * GIB
 
 
-def _gib(count: int) -> str:
-    return f"{count / GIB:.0f}GiB"
-
-
 def _memory(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     host = resolved.site.host
     wanted = sum(node.memory for node in resolved.nodes)
     if host.memory is not None and wanted + host.reserve > host.memory:
         yield (
             ("nodes",),
-            f"the VMs pin {_gib(wanted)} and the host keeps {_gib(host.reserve)}, but it has {_gib(host.memory)}",
+            f"the VMs pin {show_gib(wanted)} and the host keeps {show_gib(host.reserve)}, "
+            f"but it has {show_gib(host.memory)}",
             "passed-through memory cannot be overcommitted: smaller or fewer nodes",
         )
 
@@ -49,8 +45,8 @@ def _disks(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
         if wanted[name] > size:
             yield (
                 ("nodes",),
-                f"the disks on {name} add up to {_gib(wanted[name])}, it has {show_size(size)}: only thin provisioning "
-                "hides that, until it is full and every VM on it stops",
+                f"the disks on {name} add up to {show_gib(wanted[name])}, it has {show_size(size)}: only thin "
+                "provisioning hides that, until it is full and every VM on it stops",
                 "smaller disks, or another storage",
             )
 
@@ -76,7 +72,7 @@ def _reserve(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     if host.memory is not None and host.reserve < needed:
         yield (
             ("site", "host", "reserve"),
-            f"the host keeps {_gib(host.reserve)}, but Proxmox VE and QEMU's share of {len(nodes)} VMs take about "
+            f"the host keeps {show_gib(host.reserve)}, but Proxmox VE and QEMU's share of {len(nodes)} VMs take about "
             f"{needed / GIB:.1f}GiB",
             f"{-(-needed // GIB)}GiB at least, and what ZFS may cache",
         )

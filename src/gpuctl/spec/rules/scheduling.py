@@ -8,12 +8,11 @@ from gpuctl.spec import fit
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import JupyterHub, Node, Resolved
 from gpuctl.spec.rules.base import Broken, Rule
-from gpuctl.spec.units import show_size
+from gpuctl.spec.units import GIB, show_gib, show_size
 
 HUB = ("jupyterhub",)
 RANCHER = ("management", "rancher")
 SERVER_TAINT, CRITICAL_TAINT = "node-role.kubernetes.io/control-plane", "CriticalAddonsOnly"
-GIB = 1 << 30
 
 
 # --- what the cluster needs
@@ -148,14 +147,15 @@ def _homes(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     if hub.quota.storage is not None and wanted > hub.quota.storage:
         yield (
             (*HUB, "quota", "storage"),
-            f"{shown} are {_gib(wanted)}: {show_size(hub.quota.storage)} leave the last of them without one",
+            f"{shown} are {show_gib(wanted)}: {show_size(hub.quota.storage)} leave the last of them without one",
             f"{-(-wanted // GIB)}GiB at least, and what scratch volumes take, or smaller homes",
         )
     local = sum(node.disk for node in fit.candidates(resolved))
     if hub.home_class == resolved.storage.local.storage_class and wanted > local:
         yield (
             (*HUB, "home", "size"),
-            f"{shown} are {_gib(wanted)}, the disks of the nodes {_gib(local)}: nothing keeps a home to its size",
+            f"{shown} are {show_gib(wanted)}, the disks of the nodes {show_gib(local)}: "
+            "nothing keeps a home to its size",
             "smaller homes, larger disks, or storage.nfs",
         )
 
@@ -166,10 +166,6 @@ def _users(hub: JupyterHub) -> set[str]:
     if auth.allow_all or (auth.ldap and auth.ldap.allowed_groups):
         return set()
     return {*auth.allowed_users, *auth.admins}
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.0f}GiB"
 
 
 RULES = (

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from gpuctl.spec.model import Cluster, Pool
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Loc, Rule, machines
+from gpuctl.spec.units import GIB
 
-GIB = 1 << 30
 RESERVED = ("kubernetes.io", "k8s.io", "k3s.io")
 ALLOWED = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 # Proxmox VE: pve-vmid
