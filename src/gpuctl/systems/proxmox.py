@@ -297,6 +297,8 @@ class Proxmox:
             host, _, port = address.partition(":")
             user, _, rest = self._token.partition("!")
             name, _, secret = rest.partition("=")
+            if self._settings.ca:
+                _trusting(self._settings.ca)
             self._client = ProxmoxAPI(
                 host,
                 port=int(port or 8006),
@@ -347,10 +349,7 @@ def greet(endpoint: str, ca: str | None) -> Greeting:
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
     host, _, port = endpoint.removeprefix("https://").partition(":")
-    try:
-        strict = ssl.create_default_context(cafile=ca or DEFAULT_CA_BUNDLE_PATH)
-    except (OSError, ssl.SSLError) as error:
-        raise GpuctlError(f"the CA {ca} cannot be read", cause=str(error), exit_code=Exit.CREDENTIALS) from error
+    strict = _trusting(ca or DEFAULT_CA_BUNDLE_PATH)
     lax = ssl.create_default_context()
     lax.check_hostname, lax.verify_mode = False, ssl.CERT_NONE
     try:
@@ -362,6 +361,20 @@ def greet(endpoint: str, ca: str | None) -> Greeting:
         return replace(_greeted(host, int(port or 8006), lax), untrusted=untrusted)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise GpuctlError("the Proxmox API does not answer", where=endpoint, cause=_innermost(error)) from error
+
+
+def _trusting(ca: str) -> ssl.SSLContext:
+    """What trusts this CA only. GpuctlError: it cannot be read, which requests would call a server that is silent."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise GpuctlError(
+            f"the CA {ca} cannot be read",
+            where="site.proxmox.ca",
+            cause=str(error),
+            next="copy /etc/pve/pve-root-ca.pem from the Proxmox host there, or correct site.proxmox.ca",
+            exit_code=Exit.CREDENTIALS,
+        ) from error
 
 
 def _greeted(host: str, port: int, context: ssl.SSLContext) -> Greeting:

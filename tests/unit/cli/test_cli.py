@@ -83,6 +83,16 @@ def test_a_missing_token_names_the_variable(tmp_path: Path) -> None:
     assert "next    export PROXMOX_VE_API_TOKEN=" in done.stderr
 
 
+def test_a_ca_that_is_not_there_is_not_called_a_silent_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXMOX_VE_API_TOKEN", "root@pam!t=s")
+    spec = tmp_path / "cluster.yaml"
+    spec.write_text((ROOT / "examples/homelab.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    done = gpuctl("plan", str(spec))
+    assert done.returncode == 4
+    assert f"error: the CA {tmp_path / 'pve-ca.pem'} cannot be read" in done.stderr
+    assert "pve-root-ca.pem" in done.stderr
+
+
 def test_an_api_that_does_not_answer_is_one_error_with_the_place(tmp_path: Path) -> None:
     spec = tmp_path / "cluster.yaml"
     text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
