@@ -35,11 +35,17 @@ def _hierarchies() -> Iterator[tuple[Path, str]]:
             yield mount, own.get(mount.name.split(",")[0], "/")
 
 
+def below(folder: Path, *, deepest_first: bool = False) -> Iterator[Path]:
+    """The folder and every one in it. One that goes while this looks is passed over (Path.rglob would raise)."""
+    for path, _, _ in os.walk(folder, topdown=not deepest_first):
+        yield Path(path)
+
+
 def _base() -> list[Path]:
     """The lab's group in every hierarchy; found again by scanning, because a later caller may be in other groups."""
     groups = []
     for mount, path in _hierarchies():
-        existing = next((p for p in mount.rglob(GROUP) if p.is_dir()), None) if path != "/" else None
+        existing = next((p for p in below(mount) if p.name == GROUP), None) if path != "/" else None
         groups.append(existing or mount / path.lstrip("/") / GROUP)
     return groups
 
@@ -78,9 +84,10 @@ def processes(instance: str, host: str | None = None) -> set[int]:
     """Pids in the groups of a host, or of all hosts of an instance."""
     found: set[int] = set()
     for folder in _groups(instance, host):
-        for procs in folder.rglob("cgroup.procs"):
+        for group in below(folder):
             with contextlib.suppress(OSError):
-                found |= {int(line) for line in procs.read_text(encoding="utf-8").split() if int(line) > 0}
+                procs = (group / "cgroup.procs").read_text(encoding="utf-8")
+                found |= {int(line) for line in procs.split() if int(line) > 0}
     return found
 
 
@@ -104,11 +111,9 @@ def kill(instance: str, host: str | None = None, *, seconds: float = 20) -> None
 def remove(instance: str, host: str | None = None) -> None:
     """Remove the (empty) groups, deepest first."""
     for folder in _groups(instance, host):
-        for group in sorted((p for p in folder.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+        for group in below(folder, deepest_first=True):
             with contextlib.suppress(OSError):
                 group.rmdir()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
         if host is None:
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()

@@ -114,8 +114,23 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 		return nil
 	})
 	if config.get("disable-network-policy", "false") != "true" {
-		go keepNetworkPolicies(node, cluster)
+		go func() {
+			awaitProxyRules()
+			keepNetworkPolicies(node, cluster)
+		}()
 	}
+}
+
+// awaitProxyRules returns when kube-proxy has written its rules. The network policy controller saves the filter table and
+// restores it changed: chains that kube-proxy makes between the two are gone, and its first round fails for it.
+func awaitProxyRules() {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		// the last rule of a round: node ports are looked at after every service
+		if rules, err := run("iptables", "-w", "-t", "nat", "-S", "KUBE-SERVICES"); err == nil && strings.Contains(rules, "-j KUBE-NODEPORTS") {
+			return
+		}
+	}
+	logf("warning", "kube-proxy has not written its rules within 3 minutes; network policies start without them")
 }
 
 func kubectlNode(arguments ...string) (string, error) {

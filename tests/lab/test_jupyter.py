@@ -40,10 +40,12 @@ spec:
 """
 
 
-# pods, and not their host, write slowly to the scratch disk
+# pods, and not their host, write slowly to the scratch disk; synchronously, because the limit knows only what a
+# process writes itself, and not what the kernel's flusher writes for it
 LIMIT = "/sys/fs/cgroup/blkio/kubepods/blkio.throttle.write_bps_device"
-SLOW = f'echo "$(findmnt -no MAJ:MIN /var/lib/gpuctl/scratch) {20 << 20}" > {LIMIT}'
-FAST = f'echo "$(findmnt -no MAJ:MIN /var/lib/gpuctl/scratch) 0" > {LIMIT}'
+SCRATCH = "/var/lib/gpuctl/scratch"
+SLOW = f'chattr +S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) {8 << 20}" > {LIMIT}'
+FAST = f'chattr -S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) 0" > {LIMIT}'
 
 
 def notebook(lab: Lab, what: str, user: str, argument: str = "") -> str:
