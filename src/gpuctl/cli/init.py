@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Spec
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Spec, is_json, print_document
 from gpuctl.run.errors import Exit, GpuctlError
 
 if TYPE_CHECKING:
@@ -71,10 +71,12 @@ def command(
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.", envvar="GPUCTL_FORCE")] = False,
+    output: Output = "text",
 ) -> None:
     """Write a first spec that fits the server; asks on a terminal, else takes options."""
     from gpuctl.spec.propose import Answers, propose
 
+    as_json = is_json(output)
     if file.exists() and not force:
         raise GpuctlError(f"{file} exists", next="another name (gpuctl init FILE), or --force", exit_code=Exit.USAGE)
     answers = Answers(
@@ -96,7 +98,8 @@ def command(
         rancher_host=rancher_host,
         hub_host=hub_host,
     )
-    terminal = sys.stdin.isatty()
+    # questions would stand among the JSON
+    terminal = sys.stdin.isatty() and not as_json
     if terminal:
         answers = _ask(answers, ("name", "endpoint"))
     answers, server = _look(answers, file.resolve().parent, needed=from_proxmox, terminal=terminal)
@@ -104,9 +107,12 @@ def command(
     proposal = propose(answers, server)
     _prove(proposal, file)
     _write(proposal, file, force=force)
+    count = len(proposal.text.splitlines())
+    if as_json:
+        print_document({"file": str(file), "lines": count, "notes": list(proposal.notes)})
+        return
     for note in proposal.notes:
         print(f"note: {note}", file=sys.stderr)
-    count = len(proposal.text.splitlines())
     print(f"wrote {file} ({count} lines). Next: gpuctl validate{'' if file == DEFAULT_SPEC else f' {file}'}")
 
 

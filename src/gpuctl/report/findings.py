@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gpuctl import __version__
-from gpuctl.spec.findings import SHAPE, Finding, count
+from gpuctl.spec.findings import Finding, count
 from gpuctl.spec.units import counted
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -40,19 +40,17 @@ def sarif(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _rules() -> list[dict[str, Any]]:
-    from gpuctl.spec import rules
+    from gpuctl.spec.explain import described_rules
 
-    every = [(id, "error", *words) for id, words in SHAPE.items()]
-    every += [(rule.id, rule.severity, rule.title, rule.reason) for rule in rules.ALL]
     return [
         {
-            "id": id,
-            "name": title,
-            "shortDescription": {"text": title},
-            "fullDescription": {"text": reason},
-            "defaultConfiguration": {"level": severity},
+            "id": rule.id,
+            "name": rule.title,
+            "shortDescription": {"text": rule.title},
+            "fullDescription": {"text": rule.reason},
+            "defaultConfiguration": {"level": rule.severity},
         }
-        for id, severity, title, reason in every
+        for rule in described_rules()
     ]
 
 

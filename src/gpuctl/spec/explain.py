@@ -14,8 +14,8 @@ from pydantic_core import PydanticUndefined
 
 from gpuctl.spec import rules, units
 from gpuctl.spec.effects import effects
+from gpuctl.spec.findings import SHAPE, Severity
 from gpuctl.spec.model import Cluster
-from gpuctl.spec.rules.base import Rule
 from gpuctl.spec.schema import schema_of
 
 UNITS = {"size": "bytes, written with a unit (16GiB)", "duration": "seconds, written with a unit (30m)", "": ""}
@@ -32,6 +32,23 @@ class Described:
     required: bool
     text: str
     example: str
+
+
+@dataclass(frozen=True)
+class DescribedRule:
+    """A rule in words; ``source`` is where its reason is written down, "" for the loader's own."""
+
+    id: str
+    severity: Severity
+    title: str
+    reason: str
+    source: str = ""
+
+
+def described_rules() -> Iterator[DescribedRule]:
+    """What the loader refuses, then every rule."""
+    yield from (DescribedRule(id, "error", title, reason) for id, (title, reason) in SHAPE.items())
+    yield from (DescribedRule(rule.id, rule.severity, rule.title, rule.reason, rule.source) for rule in rules.ALL)
 
 
 def described(part: type[BaseModel] = Cluster, above: str = "") -> Iterator[Described]:
@@ -119,8 +136,8 @@ def holds(name: str) -> tuple[str, ...]:
     return tuple(part for part in inside if "." not in part)
 
 
-def _rule(name: str) -> Rule | None:
-    return next((rule for rule in rules.ALL if rule.id == name.upper()), None)
+def _rule(name: str) -> DescribedRule | None:
+    return next((rule for rule in described_rules() if rule.id == name.upper()), None)
 
 
 def _field(name: str) -> Described:
@@ -128,7 +145,7 @@ def _field(name: str) -> Described:
     # a place in a spec names its field too: nodes.pools[0].memory
     field = every.get("".join(re.sub(r"\[[^\]]*\]", "", name).split()))
     if field is None:
-        near = difflib.get_close_matches(name, [*every, *(rule.id for rule in rules.ALL)], 3)
+        near = difflib.get_close_matches(name, [*every, *(rule.id for rule in described_rules())], 3)
         raise KeyError(f"there is no field or rule {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
     return field
 
@@ -155,7 +172,8 @@ def reference() -> str:
         cells = (f"`{field.name}`", field.type, default, f"{field.text}{example}", changing)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", "## Rules", "", "| rule | severity | says | why | source |", "|---|---|---|---|---|"]
-    lines += [f"| {rule.id} | {rule.severity} | {rule.title} | {rule.reason} | {rule.source} |" for rule in rules.ALL]
+    for rule in described_rules():
+        lines.append(f"| {rule.id} | {rule.severity} | {rule.title} | {rule.reason} | {rule.source} |")
     return "\n".join(lines) + "\n"
 
 

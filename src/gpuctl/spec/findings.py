@@ -14,13 +14,13 @@ Severity = Literal["error", "warning", "note"]
 
 # what the loader itself refuses, beside the rules: id -> (title, reason)
 SHAPE = {
-    "SPEC-01": ("The spec is one YAML mapping of plain values.", "What cannot be read cannot be checked."),
-    "SPEC-02": ("A key is given once.", "YAML keeps the last one silently."),
-    "SPEC-03": ("Values mean the same to every YAML reader.", "no, 0123 and 12:30 are not text to YAML 1.1."),
-    "SPEC-04": ("Every key is known.", "A misspelt key would be ignored silently."),
-    "SPEC-05": ("Every required key is there.", "Nothing sensible can be guessed for it."),
-    "SPEC-06": ("Every value has the type of its field.", "Sizes and durations carry units, secrets are references."),
-    "SPEC-07": ("No key is one that only root may set.", "Proxmox refuses it to every API token."),
+    "SPEC-01": ("The spec is one YAML mapping of plain values", "What cannot be read cannot be checked."),
+    "SPEC-02": ("A key is given once", "YAML keeps the last one silently."),
+    "SPEC-03": ("Values mean the same to every YAML reader", "no, 0123 and 12:30 are not text to YAML 1.1."),
+    "SPEC-04": ("Every key is known", "A misspelt key would be ignored silently."),
+    "SPEC-05": ("Every required key is there", "Nothing sensible can be guessed for it."),
+    "SPEC-06": ("Every value has the type of its field", "Sizes and durations carry units, secrets are references."),
+    "SPEC-07": ("No key is one that only root may set", "Proxmox refuses it to every API token."),
 }
 
 

@@ -27,7 +27,7 @@ from tests.unit.report.test_html import whole_report
 
 ROOT = Path(__file__).parents[3]
 # print JSON whatever is asked, or no document at all
-WITHOUT = {"schema", "man", "init"}
+WITHOUT = {"schema", "man"}
 
 
 def closed(schema: Any) -> Any:
@@ -69,6 +69,38 @@ def test_what_is_printed_offline(folder: Path, command: str) -> None:
     done = gpuctl(command, "-o", "json", cwd=folder)
     assert (done.stderr, done.returncode) == ("", 0)
     check(command, json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("what", [(), ("nodes",), ("network.api_vip",), ("NET-01",), ("SPEC-04",)])
+def test_an_explanation(tmp_path: Path, what: tuple[str, ...]) -> None:
+    document = json.loads(gpuctl("explain", *what, "-o", "json", cwd=tmp_path).stdout)
+    schema = schemas.schema("explain")
+    assert [Draft202012Validator(closed(one)).is_valid(document) for one in schema["anyOf"]].count(True) == 1
+
+
+def test_a_difference(folder: Path) -> None:
+    text = (folder / "cluster.yaml").read_text(encoding="utf-8")
+    pool = "\n    - {name: more, count: 1, addresses: 10.0.0.99, cpus: 4, memory: 8GiB, disk: 20GiB}"
+    (folder / "new.yaml").write_text(text.replace("\n  pools:", f"\n  pools:{pool}", 1), encoding="utf-8")
+    document = json.loads(gpuctl("diff", "cluster.yaml", "new.yaml", "-o", "json", cwd=folder).stdout)
+    check("diff", document)
+    assert document["differences"]
+
+
+def test_a_diagnosis_without_a_server(folder: Path) -> None:
+    done = gpuctl("doctor", "-o", "json", cwd=folder, PROXMOX_VE_API_TOKEN="")
+    document = json.loads(done.stdout)
+    check("doctor", document)
+    assert sum(document["summary"].values()) == len(document["lines"])
+
+
+def test_the_first_spec(tmp_path: Path) -> None:
+    answers = "--name mine --endpoint https://pve.example:8006 --node pve --cidr 10.0.0.0/24 --gateway 10.0.0.1"
+    nodes = "--api-vip 10.0.0.100 --first-address 10.0.0.11 --workers 1 --gpus-per-worker 0"
+    done = gpuctl("init", *answers.split(), *nodes.split(), "-o", "json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    check("init", document)
+    assert document["lines"] == len((tmp_path / "cluster.yaml").read_text(encoding="utf-8").splitlines())
 
 
 def test_resolve_is_an_open_document_whose_pairs_are_mappings(folder: Path) -> None:

@@ -48,6 +48,7 @@ def test_without_a_field_the_first_ones_are_listed() -> None:
         ("storage.nfs", {"changing": {"kind": "refused"}, "adding": {"kind": "in place"}}),
         ("network", {"type": "mapping", "changing": None, "files": []}),
         ("NET-01", {"rule": "NET-01", "severity": "error"}),
+        ("spec-04", {"rule": "SPEC-04", "severity": "error", "title": "Every key is known"}),
     ],
 )
 def test_it_is_machine_readable(name: str, holds: dict[str, object]) -> None:

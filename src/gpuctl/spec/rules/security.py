@@ -52,6 +52,9 @@ def _placeholder(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 def _secrets(resolved: Resolved) -> Iterator[tuple[Loc, SecretRef | None]]:
     """Every secret of the spec with its place."""
     yield ("site", "proxmox", "token"), resolved.site.proxmox.token
+    for name, value in resolved.site.backend:
+        if isinstance(value, SecretRef):
+            yield ("site", "backend", name), value
     if ca := resolved.certificates.ca:
         yield ("management", "certificates", "ca", "key"), ca.key
     if resolved.gitops and (known := resolved.gitops.credentials):
