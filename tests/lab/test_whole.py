@@ -152,6 +152,10 @@ def test_nodes_are_replaced_and_leave_with_consent_only(homelab: Lab) -> None:
     plan = homelab.gpuctl("plan", *consent, "--detailed-exitcode", code=3).stdout
     assert "vm/wk-gpu1" in plan
     assert "LOSES DATA" in plan
+    refused = homelab.gpuctl("apply", "--yes", "--replace", "cp1", *consent, code=2).stderr
+    assert "etcd would lose its majority" in refused
+    assert "one server a run: gpuctl apply --replace cp1" in refused
+    assert homelab.mutations() == before
     identity = "cat /etc/machine-id /etc/rancher/node/password"
     worker, server = homelab.inside(9021, identity), homelab.inside(9012, identity)
     done = homelab.gpuctl("apply", "--yes", *consent)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuctl.context import Context
 from gpuctl.phases.base import Change, Plan
-from gpuctl.phases.provision import cards, changes, preflight
+from gpuctl.phases.provision import cards, changes, majority, preflight
 from gpuctl.render import terraform as render
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import GpuctlError
@@ -71,6 +71,7 @@ class Provision:
         preflight.check(ctx, state, others)
         saved, planned = ctx.terraform.plan(replace=replace)
         made = changes.of(ctx, planned)
+        majority.refuse_loss(ctx, state, planned)
         vms = [c for c in planned if c.type == VM_TYPE]
         fresh = tuple(c.key for c in vms if "create" in c.actions)
         known = {r.key for r in state if r.type == VM_TYPE}
