@@ -107,3 +107,13 @@ def test_a_vm_id_does_not_go_from_one_node_to_another_in_one_run(actions: tuple[
 def test_a_replaced_vm_keeps_its_id() -> None:
     (change,) = of(vm("wk-gpu1", ("delete", "create"), VM, VM))
     assert change.consent == "--replace wk-gpu1"
+
+
+def test_another_card_in_a_mapping_says_when_its_vm_has_it() -> None:
+    kind = "proxmox_hardware_mapping_pci"
+    before, after = ({"map": [{"path": path}]} for path in ("0000:17:00.0", "0000:31:00.0"))
+    change = ResourceChange(f'{kind}.gpu["one"]', kind, "one", ("update",), before, after, (), "")
+    (found,) = of(change)
+    assert found.summary == (
+        "0000:17:00.0 -> 0000:31:00.0; its VM keeps the card it has until it is stopped and started"
+    )

@@ -50,10 +50,19 @@ def _other(change: ResourceChange) -> Change:
     action: Action = (
         "create" if change.actions == ("create",) else "remove" if change.actions == ("delete",) else "update"
     )
-    values = change.after or change.before
-    rows = values.get("map") or [{}]
-    summary = str(values.get("url") or rows[0].get("path") or "")
+    before, after = _object(change.before), _object(change.after)
+    summary = after or before
+    if action == "update" and before != after:
+        summary = f"{before} -> {after}"
+        if change.after.get("map"):
+            # Proxmox opens the card of a mapping when a VM starts; no rebooting in the guest changes it
+            summary += "; its VM keeps the card it has until it is stopped and started"
     return Change(target_of(change.address), action, summary)
+
+
+def _object(values: Any) -> str:
+    """What a resource that is no VM is about: the image's address, or the mapped card's."""
+    return str(values.get("url") or (values.get("map") or [{}])[0].get("path") or "")
 
 
 def _vm(ctx: Context, change: ResourceChange) -> Change:
