@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Output, Spec, is_json, print_document
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Site, Spec, is_json, print_document
 from gpuctl.run.errors import Exit, GpuctlError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ QUESTIONS = {
 
 def command(
     file: Spec = DEFAULT_SPEC,
+    site: Site = None,
     name: Annotated[str, _text("--name", "Name of the cluster.")] = "",
     endpoint: Annotated[str, _text("--endpoint", "The Proxmox API, https://HOST:8006.")] = "",
     ca: Annotated[str, _text("--ca", "file:PATH of the CA of its certificate, unless a public one signed it.")] = "",
@@ -98,6 +99,8 @@ def command(
         rancher_host=rancher_host,
         hub_host=hub_host,
     )
+    if site:
+        answers = _of_site(answers, site)
     # questions would stand among the JSON
     terminal = sys.stdin.isatty() and not as_json
     if terminal:
@@ -105,7 +108,7 @@ def command(
     answers, server = _look(answers, file.resolve().parent, needed=from_proxmox, terminal=terminal)
     answers = _complete(answers, server, terminal=terminal)
     proposal = propose(answers, server)
-    _prove(proposal, file)
+    _prove(proposal, file, site)
     _write(proposal, file, force=force)
     count = len(proposal.text.splitlines())
     if as_json:
@@ -113,7 +116,26 @@ def command(
         return
     for note in proposal.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"wrote {file} ({count} lines). Next: gpuctl validate{'' if file == DEFAULT_SPEC else f' {file}'}")
+    arguments = ("" if file == DEFAULT_SPEC else f" {file}") + (f" --site {site}" if site else "")
+    print(f"wrote {file} ({count} lines). Next: gpuctl validate{arguments}")
+
+
+def _of_site(answers: Answers, site: Path) -> Answers:
+    """Where the server is, from a site file, unless it was said."""
+    from gpuctl.spec.load import load_site
+    from gpuctl.spec.resolve_services import Folder
+
+    if answers.endpoint:
+        return answers
+    proxmox, files = load_site(site).proxmox, Folder(site.resolve().parent)
+    token = files.known_secret(proxmox.token)
+    return replace(
+        answers,
+        endpoint=proxmox.endpoint,
+        ca=answers.ca or (f"file:{files.file(proxmox.ca)}" if proxmox.ca else ""),
+        token_ref=f"{token.kind}:{token.value}",
+        node=answers.node or proxmox.node,
+    )
 
 
 def _ask(answers: Answers, fields: tuple[str, ...]) -> Answers:
@@ -198,11 +220,11 @@ def _proxmox(answers: Answers, folder: Path) -> Proxmox:
     return Proxmox(settings, read_token(token, Redactor()))
 
 
-def _prove(proposal: Proposal, file: Path) -> None:
+def _prove(proposal: Proposal, file: Path, site: Path | None) -> None:
     """GpuctlError when ``gpuctl validate`` would find errors in it."""
     from gpuctl.spec.load import load_text
 
-    errors = [f for f in load_text(proposal.text, file).findings if f.severity == "error"]
+    errors = [f for f in load_text(proposal.text, file, site).findings if f.severity == "error"]
     if errors:
         raise GpuctlError(
             "these answers make no valid spec; nothing was written",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from gpuctl.run.errors import Exit, GpuctlError
-from gpuctl.spec.document import Loc, dotted, parse
+from gpuctl.spec.document import Document, Loc, dotted, parse
 from gpuctl.spec.findings import Finding
-from gpuctl.spec.model import Cluster
+from gpuctl.spec.model import Cluster, Site
 from gpuctl.spec.resolve import resolve
 from gpuctl.spec.resolved import Resolved, SpecPath
 
@@ -51,8 +52,7 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
 
     def at(loc: Loc, *, key: bool = False) -> SpecPath:
         if other is not None and loc[:1] == ("site",):
-            inner = other.at(loc[1:], key=key)
-            return SpecPath(inner.file, inner.line, inner.column, dotted(loc))
+            return _in_site_file(other, loc, key=key)
         return document.at(loc, key=key)
 
     try:
@@ -72,6 +72,31 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
 
     findings += rules.judge(resolved, cluster, at)
     return Loaded(resolved, tuple(sorted(findings)), cluster, at)
+
+
+def load_site(path: Path) -> Site:
+    """A site file by itself. GpuctlError (exit 2): unreadable, or not one."""
+    document = parse(read(path), str(path))
+    findings, site = list(document.findings), None
+    try:
+        site = Site.model_validate(document.value)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            inside: Any = {**problem, "loc": ("site", *problem["loc"])}
+            findings.append(_finding(inside, {"site": document.value}, partial(_in_site_file, document)))
+    if site is None or findings:
+        raise GpuctlError(
+            f"{path} is no site file",
+            cause="\n".join(map(str, findings)),
+            next="gpuctl schema --of site",
+            exit_code=Exit.USAGE,
+        )
+    return site
+
+
+def _in_site_file(document: Document, loc: Loc, *, key: bool = False) -> SpecPath:
+    inner = document.at(loc[1:], key=key)
+    return SpecPath(inner.file, inner.line, inner.column, dotted(loc))
 
 
 def read(path: Path) -> str:

@@ -147,6 +147,27 @@ def test_it_proposes_what_the_server_has(tmp_path: Path, pve: Any) -> None:
     assert str(spec.network.cidr) == "10.0.0.0/24"
 
 
+def test_a_site_file_says_where_the_server_is(tmp_path: Path, pve: Any) -> None:
+    site = tmp_path / "site.yaml"
+    proxmox = f"{{endpoint: '{pve.endpoint}', ca: 'file:{pve.ca}', token: 'file:{pve.token}', node: pve}}"
+    site.write_text(f"proxmox: {proxmox}\n", encoding="utf-8")
+    own = ("--name", "mine", "--api-vip", "10.0.0.100", "--first-address", "10.0.0.11")
+    done = gpuctl("init", "--from-proxmox", "--site", "site.yaml", *own, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Next: gpuctl validate --site site.yaml\n")
+    spec = load(tmp_path / "cluster.yaml").resolved
+    assert spec
+    assert spec.site.proxmox.endpoint == pve.endpoint
+
+
+def test_a_file_that_is_no_site_file_is_named_with_its_findings(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("proxmox: {endpoint: https://pve:8006, tokn: env:X}\n", encoding="utf-8")
+    done = gpuctl("init", "--site", "site.yaml", *ALL[:2], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "site.yaml:1:39: error: site.proxmox.tokn: unknown key 'tokn'; did you mean token? [SPEC-04]" in done.stderr
+    assert "site.proxmox.token: this key is missing" in done.stderr
+
+
 def test_without_an_address_on_the_bridge_the_network_is_asked_for(tmp_path: Path, pve: Any) -> None:
     pve.api.networks = ({"iface": "vmbr0", "type": "bridge"},)
     given = ("--name", "mine", "--endpoint", pve.endpoint, "--ca", f"file:{pve.ca}", "--token-ref", f"file:{pve.token}")
