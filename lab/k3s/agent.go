@@ -122,7 +122,8 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 }
 
 // awaitProxyRules returns when kube-proxy has written its rules. The network policy controller saves the filter table and
-// restores it changed: chains that kube-proxy makes between the two are gone, and its first round fails for it.
+// restores it changed: chains that kube-proxy makes between the two are gone. Its first round fails for it, and is not
+// repeated before some Service changes (Kubernetes 1.34: OnServiceSynced drops the error of syncProxyRules).
 func awaitProxyRules() {
 	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		// the last rule of a round: node ports are looked at after every service
