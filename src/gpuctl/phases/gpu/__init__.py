@@ -6,7 +6,7 @@ that pods hold are reported, never taken away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -137,7 +137,7 @@ class Gpu:
         for _ in deadline.ticks(2.0):
             hosts = {name: host for name, host in observe.hosts(ctx).items() if name in names}
             done = sorted(name for name, host in hosts.items() if isinstance(host, Host) and host.toolkit)
-            self._progress(ctx, "hosts have driver and runtime", len(done), len(nodes))
+            self._progress(ctx, "hosts have driver and runtime", done, sorted(names))
             if len(done) == len(nodes):
                 return
             watch.look()
@@ -168,7 +168,7 @@ class Gpu:
             offers = observe.offers(ctx)
             done = [node for node in nodes if _complete(node, offers.get(node.name), gpu.offered(ctx.spec, node))]
             what = "nodes offer their GPUs" + ("" if state == "ready" else ", the GPU Operator is not ready yet")
-            self._progress(ctx, what, len(done), len(nodes))
+            self._progress(ctx, what, [node.name for node in done], [node.name for node in nodes])
             if len(done) == len(nodes) and state == "ready":
                 return
             watch.look()
@@ -183,8 +183,12 @@ class Gpu:
                 )
         raise self._late(ctx, deadline, watch)
 
-    def _progress(self, ctx: Context, what: str, done: int, total: int) -> None:
-        ctx.say("progress", f"{done} of {total} {what}", phase=self.name, done=done, total=total)
+    def _progress(self, ctx: Context, what: str, done: Sequence[str], wanted: Sequence[str]) -> None:
+        left = [name for name in wanted if name not in done]
+        # who is late is worth a look; everybody at the beginning is not
+        words = f"{what}; waiting for {', '.join(left)}" if done and left else what
+        said = f"{len(done)} of {len(wanted)} {words}"
+        ctx.say("progress", said, phase=self.name, done=len(done), total=len(wanted))
 
     def _late(self, ctx: Context, deadline: Deadline, watch: workloads.Watch) -> GpuctlError:
         if ctx.stop.is_set():
