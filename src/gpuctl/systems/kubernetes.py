@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 SECONDS = 15
 PAGE = 500
+# how often a server that is busy is asked again, and seconds in between at most
+BUSY_TIMES, BUSY_SECONDS = 10, 2.0
 APPLY = "application/apply-patch+yaml"
 
 
@@ -230,6 +234,13 @@ class Kubernetes:
                 # cut off in mid-answer, as when the VIP moves or a server restarts; these may be said twice
                 if method not in ("GET", "DELETE") and content != APPLY:
                     raise
+                response, text = _answer(api, request)
+            for _ in range(BUSY_TIMES):
+                if response.status != HTTPStatus.TOO_MANY_REQUESTS:
+                    break
+                # sent away unread: too many at once, or the storage of a new kind is being made ready
+                said = response.headers.get("Retry-After") or ""
+                time.sleep(min(BUSY_SECONDS, float(said)) if said.isdecimal() else BUSY_SECONDS)
                 response, text = _answer(api, request)
             if not 200 <= response.status < 300:
                 raise ApiException(status=response.status, reason=response.reason, body=text)

@@ -111,36 +111,59 @@ def test_a_stopped_run_and_a_late_command_give_no_partial_output(serve: Serve) -
         held.set()
 
 
+WHOLE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 16\r\n\r\n" + b'{"kind": "Node"}'
+CUT_OFF = WHOLE[:-5]
+BUSY = (
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 0\r\nContent-Length: 53\r\n\r\n"
+    b'{"kind":"Status","message":"storage is initializing"}'
+)
+Answers = Callable[..., tuple[Kubernetes, list[str]]]
+
+
 @pytest.fixture
-def broken_off(tmp_path: Path) -> tuple[Kubernetes, list[str]]:
-    """A server whose first answer breaks off in the middle, and what it was asked."""
-    listener, asked = socket.create_server(("127.0.0.1", 0)), list[str]()
+def answers(tmp_path: Path) -> Answers:
+    """A server with these answers, one a connection, and what it was asked."""
 
-    def answer() -> None:
-        with listener:
-            for body in (b'{"kind": "No', b'{"kind": "Node"}'):
-                connection = listener.accept()[0]
-                with connection:
-                    request = b""
-                    while b"\r\n\r\n" not in request:
-                        request += connection.recv(4096)
-                    asked.append(request.decode().split("\r\n")[0])
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 16\r\n\r\n" + body)
+    def made(*given: bytes) -> tuple[Kubernetes, list[str]]:
+        listener, asked = socket.create_server(("127.0.0.1", 0)), list[str]()
 
-    Thread(target=answer, daemon=True).start()
-    return known(tmp_path, listener.getsockname()[1]), asked
+        def answer() -> None:
+            with listener:
+                for body in given:
+                    connection = listener.accept()[0]
+                    with connection:
+                        request = b""
+                        while b"\r\n\r\n" not in request:
+                            request += connection.recv(4096)
+                        asked.append(request.decode().split("\r\n")[0])
+                        connection.sendall(body)
+
+        Thread(target=answer, daemon=True).start()
+        return known(tmp_path, listener.getsockname()[1]), asked
+
+    return made
 
 
-def test_what_may_be_said_twice_is_repeated_when_the_answer_breaks_off(
-    broken_off: tuple[Kubernetes, list[str]],
-) -> None:
-    kubernetes, asked = broken_off
+def test_what_may_be_said_twice_is_repeated_when_the_answer_breaks_off(answers: Answers) -> None:
+    kubernetes, asked = answers(CUT_OFF, WHOLE)
     assert kubernetes.apply("/api/v1/nodes/n", {"kind": "Node"}, dry_run=True) == {"kind": "Node"}
     assert len(asked) == 2
 
 
-def test_what_may_not_be_said_twice_is_not_repeated(broken_off: tuple[Kubernetes, list[str]]) -> None:
-    kubernetes, asked = broken_off
+def test_what_may_not_be_said_twice_is_not_repeated(answers: Answers) -> None:
+    kubernetes, asked = answers(CUT_OFF, WHOLE)
     with pytest.raises(GpuctlError, match="does not answer"):
         kubernetes.post("/api/v1/nodes", {"kind": "Node"})
     assert len(asked) == 1
+
+
+def test_what_a_busy_server_sent_away_is_asked_again(answers: Answers) -> None:
+    kubernetes, asked = answers(BUSY, BUSY, WHOLE)
+    assert kubernetes.post("/api/v1/nodes", {"kind": "Node"}) == {"kind": "Node"}
+    assert len(asked) == 3
+
+
+def test_a_server_that_stays_busy_is_an_error_in_its_own_words(answers: Answers) -> None:
+    kubernetes, _ = answers(*[BUSY] * 20)
+    with pytest.raises(GpuctlError, match="429 storage is initializing"):
+        kubernetes.get("/api/v1/nodes")

@@ -28,8 +28,8 @@ PHASE = "manage"
 FIRST, CURRENT = "rancher-bootstrap-password", "rancher-admin-password"
 # the first start makes hundreds of objects
 ANSWER_SECONDS = 600.0
-# said by the ingress, not by Rancher
-GATEWAY = (502, 503, 504)
+# said by the ingress, or by Rancher while what it keeps its objects in is being made ready
+STARTING = (429, 500, 502, 503, 504)
 NAMESPACE = f"/api/v1/namespaces/{rancher.NAMESPACE}"
 BOOTSTRAP = f"{NAMESPACE}/secrets/{rancher.BOOTSTRAP_SECRET}"
 AUTHORITY = f"{NAMESPACE}/secrets/{rancher.CA_SECRET}"
@@ -176,16 +176,17 @@ def settle(ctx: Context, wanted: Rancher) -> None:
     The ingress may lose it again while its pods settle: what it was asked then is asked anew.
     """
     issued.wait(ctx, PHASE, rancher.NAMESPACE, rancher.TLS_SECRET)
-    deadline = ctx.deadline(ANSWER_SECONDS, f"setting up {_url(wanted)}")
+    deadline, last = ctx.deadline(ANSWER_SECONDS, f"setting up {_url(wanted)}"), ""
     for _ in deadline.ticks(2.0):
         _wait(ctx, wanted)
         try:
             return _set_up(ctx, wanted)
         except GpuctlError as error:
-            if error.status not in GATEWAY:
+            if error.status not in STARTING:
                 raise
-            ctx.say("progress", error.what, phase=PHASE, target=f"rancher/{wanted.hostname}")
-    deadline.check(where=_url(wanted))
+            last = f"{error.what} {error.cause}".strip()
+            ctx.say("progress", last, phase=PHASE, target=f"rancher/{wanted.hostname}")
+    deadline.check(where=_url(wanted), cause=last, next="kubectl -n cattle-system logs deployment/rancher")
     raise GpuctlError(f"{deadline.what}: interrupted")
 
 
