@@ -44,7 +44,7 @@ spec:
 # process writes itself, and not what the kernel's flusher writes for it
 LIMIT = "/sys/fs/cgroup/blkio/kubepods/blkio.throttle.write_bps_device"
 SCRATCH = "/var/lib/gpuctl/scratch"
-SLOW = f'chattr +S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) {8 << 20}" > {LIMIT}'
+SLOW = f'chattr +S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) {16 << 20}" > {LIMIT}'
 FAST = f'chattr -S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) 0" > {LIMIT}'
 
 

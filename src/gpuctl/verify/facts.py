@@ -181,6 +181,10 @@ class Compute:
     correct: bool
 
 
+# of its host's speed that a notebook has on the scratch disk; measured again until it has, or clearly has not
+SCRATCH_SHARE = 0.8
+
+
 @dataclass(frozen=True)
 class Notebook:
     """A notebook of one profile, started for the check. Seconds; a field that was not measured is None.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify.base import Check, Measurement, over_notebooks, with_hub
-from gpuctl.verify.facts import Facts
+from gpuctl.verify.facts import SCRATCH_SHARE, Facts
 
-SHARE = 0.8
-LIMIT = f">= {SHARE:.0%} of the host's"
+LIMIT = f">= {SCRATCH_SHARE:.0%} of the host's"
 
 
 def with_scratch(spec: Resolved) -> str:
@@ -22,7 +21,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
         return over_notebooks(facts, {}, "not measured", LIMIT, among={first})
     share = notebook.scratch / notebook.disk
     measured = f"{notebook.scratch / 1e6:.0f} of {notebook.disk / 1e6:.0f} MB/s ({share:.0%})"
-    problems = {notebook.node: f"only {share:.0%}"} if share < SHARE else {}
+    problems = {notebook.node: f"only {share:.0%}"} if share < SCRATCH_SHARE else {}
     return over_notebooks(
         facts, problems, measured, LIMIT, among={first}, next="is the volume on the scratch disk, and is it idle?"
     )
