@@ -245,7 +245,7 @@ GITOPS = """
     polling: 2s
     credentials: {username: gpuctl, password: env:GIT_PASSWORD}
     bundles: [policies, jupyterhub]"""
-UIDS = "get pvc,deployment/hub -o 'jsonpath={.items[*].metadata.uid}'"
+UIDS = "get pvc,deployments -o 'jsonpath={.items[*].metadata.uid}'"
 
 
 @pytest.mark.unproven

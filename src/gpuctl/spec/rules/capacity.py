@@ -153,7 +153,7 @@ RULES = (
     ),
     Rule(
         "CAP-05", "warning", "The host keeps enough memory", "Short of memory, it kills VMs.", _reserve,
-        "Proxmox VE docs: requirements (2 GB); QEMU's share is unverified",
+        "Proxmox VE docs: requirements (2 GB); KubeVirt, GetMemoryOverhead (1/512); 256 MiB a VM is unverified",
     ),
     Rule(
         "CAP-06", "note", "Stated storages are used", "A misspelt name checks nothing.", _storage_names,
@@ -173,6 +173,6 @@ RULES = (
     ),
     Rule(
         "CAP-10", "warning", "OS disks hold the images", "A full disk evicts pods, and etcd stops.", _image_disk,
-        "Kubernetes docs: node-pressure eviction; the sizes are unverified",
+        "Kubernetes docs: node-pressure eviction; NVIDIA/TransformerEngine#462 (20 GB); the sums are unverified",
     ),
 )  # fmt: skip

@@ -170,7 +170,7 @@ RULES = (
     ),
     Rule(
         "VER-02", "error", "The GPU driver exists for the OS", "The Operator pulls one driver image per OS.", _driver,
-        "GPU Operator documentation, platform support; Debian 12 unverified",
+        "GPU Operator documentation, platform support (no Debian); NVIDIA/gpu-operator#1212 (debian12), #2225, #418",
     ),
     Rule(
         "VER-03", "warning", "The GPU Operator is maintained and fits Kubernetes",
@@ -199,14 +199,14 @@ RULES = (
     ),
     Rule(
         "VER-09", "warning", "The image is the named OS", "Packages and driver images are chosen by image.os.", _named,
-        "directories of cloud-images.ubuntu.com and cloud.debian.org; unverified",
+        "addresses of cloud-images.ubuntu.com/releases and cloud.debian.org/images/cloud in lima-vm/lima, templates",
     ),
     Rule(
         "VER-10", "warning", "A preinstalled driver is in the image", "Nobody else would install it.", _preinstalled,
-        "GPU Operator documentation, pre-installed drivers; unverified",
+        "GPU Operator documentation, pre-installed drivers: driver.enabled=false; the images' content is unverified",
     ),
     Rule(
         "VER-11", "note", "What gpuctl chooses is tested with Kubernetes", "Charts lag behind Kubernetes.", _chosen,
-        "cert-manager.io/docs/releases; docs.nginx.com, technical specifications; unverified",
+        "cert-manager.io/docs/releases, supported releases; docs.nginx.com, NGINX Ingress, technical specifications",
     ),
 )  # fmt: skip

@@ -81,19 +81,19 @@ def _bundles(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 RULES = (
     Rule(
         "EXC-01", "warning", "Replicas belong to time-slicing", "Cards would be shared otherwise than they read.",
-        _replicas, "GPU Operator documentation, time-slicing; unverified",
+        _replicas, "GPU Operator documentation, time-slicing: replicas is a field of sharing.timeSlicing",
     ),
     Rule(
         "EXC-02", "error", "Let's Encrypt signs public names", "The certificate would never be issued.", _letsencrypt,
-        "letsencrypt.org/docs, certificates for localhost; RFC 6761, 6762, 8375; unverified",
+        'letsencrypt.org/docs/certificates-for-localhost; Boulder: "valid public suffix"; RFC 6761, 6762, 8375',
     ),
     Rule(
         "EXC-03", "error", "Folders of volumes hide nothing", "A mounted disk hides what lies below it.", _folders,
-        "mount(8); unverified",
+        "mount(8): the previous contents of the directory become invisible",
     ),
     Rule(
         "EXC-04", "error", "A notebook's scratch hides nothing", "A mounted volume hides what lies below it.",
-        _notebook_mount, "mount(8); images of jupyter/docker-stacks have their home in /home/jovyan; unverified",
+        _notebook_mount, "mount(8): previous contents become invisible; jupyter/docker-stacks: /home/jovyan",
     ),
     Rule(
         "EXC-05", "note", "Bundles have something to install", "Fleet would be given nothing.", _bundles,

@@ -77,10 +77,10 @@ RULES = (
     ),
     Rule(
         "GIT-03", "error", "Credentials fit the repository", "Git would ask, and nobody answers.", _credentials,
-        "Fleet documentation, private repositories; unverified",
+        "fleet.rancher.io/gitrepo-add, private repositories: ssh-auth with known_hosts, or basic-auth",
     ),
     Rule(
         "GIT-04", "error", "No password in the clear", "Whoever listens could change the cluster.", _open,
-        "RFC 7617: basic authentication is not encrypted; unverified",
+        "RFC 7617, 1: without TLS, user and password pass over the network as cleartext",
     ),
 )  # fmt: skip

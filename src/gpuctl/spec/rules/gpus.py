@@ -112,7 +112,7 @@ def _mixed(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 RULES = (
     Rule(
         "GPU-R1", "error", "No GPU given twice", "A passed-through card belongs to one VM.", _once,
-        "Proxmox VE wiki, PCI Passthrough; unverified",
+        "Proxmox VE docs: PCI(e) passthrough (a device passed through is for no other VM)",
     ),
     Rule(
         "GPU-R2", "error", "As many GPUs as the host has", "The last VMs would not start.", _enough,
@@ -132,10 +132,10 @@ RULES = (
     ),
     Rule(
         "GPU-R7", "error", "Cards are named by PCI address", "No card of the host would be found.", _address,
-        "lspci(8), option -D; Proxmox VE wiki, PCI Passthrough; unverified",
+        "lspci(8), option -D; Proxmox VE docs: PCI(e) passthrough, VM configuration (hostpci)",
     ),
     Rule(
         "GPU-R8", "note", "One resource name, one kind of card", "A pod gets whichever is free.", _mixed,
-        "GPU Operator documentation, MIG strategies and time-slicing; unverified",
+        "NVIDIA, MIG Support in Kubernetes, single strategy; GPU Operator documentation, time-slicing",
     ),
 )  # fmt: skip

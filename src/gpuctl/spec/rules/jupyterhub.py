@@ -235,35 +235,36 @@ def _reachable(resolved: Resolved, cluster: Cluster, hub: JupyterHub) -> Iterato
 RULES = (
     Rule(
         "HUB-R1", "error", "Profile names are unique", "The hub finds a profile by its name.", _unique,
-        "KubeSpawner, profile_list: slug; unverified",
+        "jupyterhub/kubespawner, spawner.py: profile_list (slug), _get_profile takes the first that matches",
     ),
     Rule(
         "HUB-R2", "warning", "The default takes no GPU", "Most people never choose.", _default,
-        "KubeSpawner, profile_list: default; unverified",
+        "jupyterhub/kubespawner, spawner.py: without one chosen, the default profile, else the first",
     ),
     Rule(
         "HUB-R3", "error", "Quotas let every profile run", "The notebook would be refused.", _quotas,
-        "kubernetes.io/docs, resource quotas; unverified",
+        "kubernetes.io/docs/concepts/policy/resource-quotas: 403 beyond one; requests.nvidia.com/gpu",
     ),
     Rule(
         "HUB-R4", "error", "Quotas count what has limits", "Pods without limits are refused.", _limits,
-        "kubernetes.io/docs, resource quotas: limits must be given; unverified",
+        "kubernetes.io/docs/concepts/policy/resource-quotas, requests compared to limits",
     ),
     Rule(
         "HUB-R5", "error", "Authentication is complete", "The hub would not start, or not as meant.", _blocks,
-        "documentation of OAuthenticator and ldapauthenticator; unverified",
+        "README of jupyterhub/ldapauthenticator; OAuthenticator documentation, generic provider",
     ),
     Rule(
         "HUB-R6", "error", "Somebody may log in", "Since JupyterHub 5 everybody is denied by default.", _somebody,
         "changelog of JupyterHub 5.0: allow_all",
     ),
     Rule(
-        "HUB-R7", "error", "Scratch volumes have a disk", "The notebook would stay pending.", _scratch,
-        "kubernetes.io/docs, generic ephemeral volumes; unverified",
+        "HUB-R7", "error", "Scratch volumes have a disk",
+        "Without one a notebook stays pending; and local-path, which holds no volume to its size, would fill the disk.",
+        _scratch, "kubernetes.io/docs, generic ephemeral volumes; rancher/local-path-provisioner: capacity is ignored",
     ),
     Rule(
         "HUB-R8", "error", "Homes have a class that keeps them", "Claims would stay pending, or data go.", _home,
-        "kubernetes.io/docs, storage classes; unverified",
+        "kubernetes.io/docs/concepts/storage/storage-classes: default class, reclaim policy",
     ),
     Rule(
         "HUB-R9", "error", "The hub's database is not on NFS", "SQLite needs locks that work.", _database,
@@ -271,22 +272,22 @@ RULES = (
     ),
     Rule(
         "HUB-R10", "error", "The hub can be reached", "Users come through the ingress.", _reachable,
-        "zero-to-jupyterhub documentation, ingress; unverified",
+        "zero-to-jupyterhub documentation, advanced: ingress; kubernetes.io/docs, ingress: prerequisites",
     ),
     Rule(
         "HUB-R11", "warning", "Homes move with their users", "A local volume pins its user.", _pinned_homes,
-        "rancher/local-path-provisioner: volumes are bound to their node; unverified",
+        "rancher/local-path-provisioner, provisioner.go: NodeAffinity to the node's host name",
     ),
     Rule(
         "HUB-R12", "warning", "One GPU means one thing", "Users cannot tell what they got.", _ambiguous,
-        "GPU Operator documentation, time-slicing: renameByDefault; unverified",
+        "GPU Operator documentation, time-slicing: renameByDefault false keeps the name nvidia.com/gpu",
     ),
     Rule(
         "HUB-R13", "warning", "/dev/shm fits the memory", "It counts as the notebook's.", _shm,
-        "kubernetes.io/docs, emptyDir: medium Memory; unverified",
+        "kubernetes.io/docs/concepts/storage/volumes, emptyDir: counts against the container's memory limit",
     ),
     Rule(
         "HUB-R14", "warning", "Images are pinned", "A notebook should be the same tomorrow.", _pinned,
-        "kubernetes.io/docs, images: avoid :latest; unverified",
+        "kubernetes.io/docs/concepts/containers/images: avoid :latest, specify a tag or digest",
     ),
 )  # fmt: skip

@@ -108,31 +108,32 @@ def _last(span: list[str]) -> tuple[int, ...]:
 RULES = (
     Rule(
         "MGT-R1", "error", "Rancher can be reached", "Its users come through the ingress.", _reachable,
-        "Rancher documentation, chart options: hostname and ingress; unverified",
+        "Rancher documentation, Helm chart options: hostname; kubernetes.io/docs, ingress: prerequisites",
     ),
     Rule(
         "MGT-R2", "warning", "The ingress VIP has a use", "An address that nothing answers at.", _unused_vip,
         "gpuctl's ingress (render/ingress.py)",
     ),
     Rule(
-        "MGT-R3", "error", "The issuer is complete", "No certificate would be issued.", _issuer,
-        "cert-manager.io/docs, CA and ACME issuers; unverified",
+        "MGT-R3", "error", "The issuer is complete",
+        "Without its CA none is issued; and Let's Encrypt is to know whom to reach about the account.", _issuer,
+        "cert-manager.io/docs: CA; ACME (email is optional there, and strongly recommended)",
     ),
     Rule(
         "MGT-R4", "error", "At most one default class", "Kubernetes would take the newer one.", _one_default,
-        "kubernetes.io/docs, storage classes: default; unverified",
+        "kubernetes.io/docs/concepts/storage/storage-classes: the most recently created default",
     ),
     Rule(
         "MGT-R5", "error", "Classes have their own names", "One would be made over the other.", _class_names,
-        "kubernetes.io/docs, object names; unverified",
+        "kubernetes.io/docs/concepts/overview/working-with-objects/names: unique for each type",
     ),
     Rule(
         "MGT-R6", "warning", "The scratch class has a disk", "Claims of it would stay pending.", _no_scratch,
-        "rancher/local-path-provisioner; unverified",
+        "kubernetes.io/docs/concepts/storage/persistent-volumes, binding: claims remain unbound without a volume",
     ),
     Rule(
         "MGT-R7", "error", "Host names are unique", "The ingress cannot tell them apart.", _hostnames,
-        "kubernetes.io/docs, ingress: name based virtual hosting; unverified",
+        "kubernetes.io/docs/concepts/services-networking/ingress: name based virtual hosting",
     ),
     Rule(
         "MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version,

@@ -162,46 +162,47 @@ def _anybody(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
 RULES = (
     Rule(
         "SEC-R1", "error", "The API is reached by TLS", "The token would travel in the clear.", _https,
-        "Proxmox VE documentation, API tokens: the token is a header of each request; unverified",
+        "Proxmox VE docs: pveum, API tokens (the token is the header Authorization of each request)",
     ),
     Rule(
-        "SEC-R2", "error", "No open door by accident", "The dummy authenticator checks nothing.", _dummy,
-        "JupyterHub documentation, DummyAuthenticator: for tests only; unverified",
+        "SEC-R2", "error", "No open door by accident",
+        "The dummy authenticator lets in any name, without a password or with one for all.", _dummy,
+        "JupyterHub documentation, authenticators: DummyAuthenticator, any user name, when testing",
     ),
     Rule(
         "SEC-R3", "warning", "The image is pinned", "An unchecked image is somebody else's root.", _placeholder,
-        "Proxmox VE API, download-url: checksum; unverified",
+        "Proxmox VE API, download-url: checksum is optional and then not verified (PVE/API2/Storage/Status.pm)",
     ),
     Rule(
         "SEC-R4", "warning", "Secrets are their owner's", "Every account on this machine could use them.", _readable,
-        "chmod(1); as ssh(1) demands of its keys; unverified",
+        "ssh(1), FILES: ignores a private key that is accessible by others",
     ),
     Rule(
         "SEC-R5", "error", "No secret stands in the spec", "A spec is shared, printed and kept in Git.", _literal,
-        "HashiCorp's documentation, backend configuration: credentials; unverified",
+        "developer.hashicorp.com/terraform/language/backend, credentials and sensitive data",
     ),
     Rule(
         "SEC-R6", "warning", "The API is not on the internet", "It is what attackers look for first.", _public,
-        "kubernetes.io/docs, security checklist: network; unverified",
+        "kubernetes.io/docs/concepts/security/security-checklist, network: API not exposed on the internet",
     ),
     Rule(
         "SEC-R7", "note", "Mirrors are reached by TLS", "Their sums come the same way as what they check.", _mirrors,
-        "docs.k3s.io, air-gap; sources.list(5): trusted; unverified",
+        "docs.k3s.io/installation/private-registry, without TLS; sources.list(5): Trusted",
     ),
     Rule(
         "SEC-R8", "warning", "Images of checks are pinned", "They run on every node.", _images,
-        "kubernetes.io/docs, images: avoid :latest; unverified",
+        "kubernetes.io/docs/concepts/containers/images: avoid :latest, specify a tag or digest",
     ),
     Rule(
         "SEC-R9", "warning", "The image is a dated one", "It could not be fetched again.", _dated,
-        "directories of cloud-images.ubuntu.com and cloud.debian.org; unverified",
+        "directories release/ and latest/ of cloud-images.ubuntu.com, cloud.debian.org in lima-vm/lima, templates",
     ),
     Rule(
         "SEC-R10", "error", "Authorized keys are public keys", "Nobody could log in with others.", _keys,
-        "sshd(8), AUTHORIZED_KEYS FILE FORMAT; OpenSSH 10.0 release notes: no DSA; unverified",
+        "sshd(8), AUTHORIZED_KEYS FILE FORMAT; OpenSSH 10.0 release notes: no DSA",
     ),
     Rule(
         "SEC-R11", "warning", "Not everybody on the internet may log in", "GPUs are mined with within hours.", _anybody,
-        "JupyterHub documentation, allow_all; unverified",
+        "OAuthenticator documentation, allowing access: allow_all; pangeo-data/pangeo-binder#188 (mining)",
     ),
 )  # fmt: skip

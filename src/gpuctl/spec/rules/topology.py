@@ -149,8 +149,9 @@ RULES = (
         "Kubernetes docs: nodes (node name uniqueness); K3s docs: requirements",
     ),
     Rule(
-        "TOP-04", "error", "Disks are whole GiB", "Proxmox allocates whole GiB; less than 8 holds no OS.", _disks,
-        "bpg/proxmox provider: disk.size; the minimum is unverified",
+        "TOP-04", "error", "Disks are whole GiB",
+        "Proxmox allocates whole GiB; less than 8 leaves beside a cloud image (Ubuntu's: 3.5) no room for K3s.", _disks,
+        "bpg/proxmox provider: disk.size, 8 by default; how much K3s needs is unverified",
     ),
     Rule(
         "TOP-05", "error", "No labels of Kubernetes' own", "Their prefixes are reserved for its components.", _labels,
