@@ -266,7 +266,7 @@ def test_fleet_takes_over_the_hub_as_it_runs_and_brings_what_the_spec_changes(fu
     assert full.proven in done
     full.gpuctl("plan", "--detailed-exitcode", code=0)
     full.edit(GITOPS, "")
-    assert "still" in full.gpuctl("jupyter", "--yes", code=1).stderr
+    assert "belongs to Fleet's bundle" in full.gpuctl("jupyter", "--yes", code=1).stderr
     full.edit(RANCHER, RANCHER + GITOPS.replace("[policies, jupyterhub]", "[monitoring]"))
     for bundle in ("policies", "jupyterhub"):
         full.gpuctl("gitops", "adopt", bundle, "--yes")
