@@ -298,6 +298,21 @@ def test_a_release_changes_its_owner_and_back_without_going(lab: Lab) -> None:
     assert owner in kubectl(lab, OWNER)
 
 
+def test_with_its_last_bundle_the_gitrepo_goes_and_comes_back_with_the_next(lab: Lab) -> None:
+    """Fleet takes a commit with nothing in it for an error, and would keep what it brought."""
+    lab.edit(BUNDLES, "bundles: []")
+    plan = phase(lab, "plan", code=3)
+    assert "Fleet uninstalls monitoring, tests" in plan
+    assert "nothing is left below clusters/small that it could follow" in plan
+    lab.gpuctl("manage", "--yes")
+    assert phase(lab, "plan") == ""
+    assert kubectl(lab, RELEASES) == ""
+    assert outcomes(lab, "MGT-03", code=0)["MGT-03"]["reason"] == "the spec gives Fleet no bundles"
+    lab.edit("bundles: []", BUNDLES)
+    phase(lab, "apply")
+    assert kubectl(lab, RELEASES).split() == ["monitoring", "tests"]
+
+
 def test_without_gitops_everything_of_fleets_goes(lab: Lab) -> None:
     text = lab.spec.read_text(encoding="utf-8")
     lab.spec.write_text(text[: text.index("  gitops:")], encoding="utf-8")

@@ -212,7 +212,6 @@ def test_each_damage_fails_its_check(full: Lab) -> None:
     full.gpuctl("jupyter", "--yes")
 
 
-@pytest.mark.unproven
 def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone(full: Lab) -> None:
     apply_object(full, HOLDER)
     eventually(full, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
@@ -230,7 +229,6 @@ def test_an_image_that_cannot_be_pulled_is_named_and_others_cards_are_left_alone
     full.gpuctl("jupyter", "--yes")
 
 
-@pytest.mark.unproven
 def test_a_run_that_was_killed_among_notebooks_leaves_nothing_to_the_next(full: Lab) -> None:
     number = signal.SIGKILL
     assert full.interrupted("verify", "--only", "APP-02", at="notebook one", number=number) == -number
@@ -252,7 +250,6 @@ GITOPS = """
 UIDS = "get pvc,deployments -o 'jsonpath={.items[*].metadata.uid}'"
 
 
-@pytest.mark.unproven
 def test_fleet_takes_over_the_hub_as_it_runs_and_brings_what_the_spec_changes(full: Lab) -> None:
     """And gpuctl takes it back: no claim and no Deployment is made anew on either way."""
     before = kubectl(full, f"-n {NAMESPACE} {UIDS}")

@@ -106,7 +106,7 @@ def _to_gpuctl(ctx: Context, name: str, bundle: str, release: Release, have: Ins
 
         def remove() -> None:
             _put(ctx, name, {})
-            gitops.await_gone(ctx, settings.name, [bundle])
+            gitops.let_go(ctx, bundle)
 
         made.append(Step(Change(target, "update", f"{name} removed; what it installed stays"), remove))
 

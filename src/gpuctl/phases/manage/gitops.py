@@ -64,10 +64,10 @@ def steps(
             " gpuctl gitops push shows the difference and puts the spec's version back",
             phase=PHASE,
         )
-    made = [*_credentials(ctx, gitops)]
-    if proposal.changes:
-        made.append(push_step(ctx, proposal))
-    made += _repository(ctx, gitops, seen)
+    pushed = [push_step(ctx, proposal)] if proposal.changes else []
+    if not files and _nothing(ctx, gitops, proposal.tree or proposal.head):
+        return [*pushed, *_idle(ctx, gitops, seen)]
+    made = [*_credentials(ctx, gitops), *pushed, *_repository(ctx, gitops, seen)]
     bringing = [gitops.bundle_name(name) for name in names if name not in proposal.theirs]
     if not made and not (found := live.problems(seen, gitops, proposal.head)):
         return []
@@ -90,6 +90,8 @@ def push(ctx: Context) -> list[Step]:
     step = push_step(ctx, proposal)
     if seen.repo is None:
         return [step]
+    if _nothing(ctx, gitops, proposal.tree):
+        return [step, *_idle(ctx, gitops, seen)]
     return [Step(step.change, _then(step.run, lambda: _sync(ctx, gitops)))]
 
 
@@ -125,7 +127,7 @@ def push_step(ctx: Context, proposal: Proposal) -> Step:
     target, removed = f"git/{gitops.branch}", [n for n, word in proposal.changes.items() if word == "removed"]
     kept = [name for name in removed if fleet.BUNDLES[name].keep]
     gone = [name for name in removed if name not in kept]
-    price = f"Fleet uninstalls {', '.join(gone)}" if gone else ""
+    price = _price(gone)
     words = proposal.words + (f"; what {', '.join(kept)} installed stays" if kept else "")
 
     def run() -> None:
@@ -207,6 +209,60 @@ def _repository(ctx: Context, gitops: GitOps, seen: live.Seen) -> list[Step]:
     return [Step(Change(target, action, f"{gitops.repo}, branch {gitops.branch}, {gitops.path}"), run)]
 
 
+def _nothing(ctx: Context, gitops: GitOps, tree: str) -> bool:
+    """Whether a commit, or its tree, has nothing below the path. Fleet then stalls ("no resource found at the following
+    paths to deploy") and lets no bundle go, so that the GitRepo itself has to.
+    """
+    return not (tree and ctx.git.files(tree, gitops.path))
+
+
+def _idle(ctx: Context, gitops: GitOps, seen: live.Seen) -> list[Step]:
+    """No GitRepo while there is nothing that it could follow."""
+    if seen.repo is None:
+        return []
+    brought = seen.ours(gitops.name)
+    words, price = f"nothing is left below {gitops.path} that it could follow", _price(_leaving(ctx, brought))
+    change = Change(f"gitrepo/{gitops.name}", "remove", words, disruption=price)
+    return [Step(change, lambda: _give_up(ctx, gitops.name, brought))]
+
+
+def let_go(ctx: Context, bundle: str) -> None:
+    """Until Fleet has given up a bundle that is no longer in the repository."""
+    gitops = bundles.gitops_of(ctx.spec)
+    if _nothing(ctx, gitops, ctx.git.fetch()):
+        brought = live.observe(ctx).ours(gitops.name)
+        _leaving(ctx, brought)
+        _give_up(ctx, gitops.name, brought)
+    else:
+        _await_gone(ctx, gitops.name, [bundle])
+
+
+def _leaving(ctx: Context, brought: Collection[str]) -> list[str]:
+    """The releases that Fleet uninstalls with these bundles. GpuctlError when data would go with one."""
+    gone = [have for have in ctx.helm.installed().values() if have.bundle in brought and not have.kept]
+    for have in gone:
+        if lost := bundles.holding(have.manifest):
+            raise GpuctlError(
+                "removing the GitRepo would delete data",
+                where=", ".join(sorted(lost)),
+                cause=f"Fleet would uninstall the release {have.name} of namespace {have.namespace}",
+                next="copy the data, then uninstall that release yourself",
+            )
+    return sorted(have.name for have in gone)
+
+
+def _price(gone: Collection[str]) -> str:
+    return f"Fleet uninstalls {', '.join(gone)}" if gone else ""
+
+
+def _give_up(ctx: Context, name: str, brought: Collection[str]) -> None:
+    """The GitRepo goes, with the bundles that it brought and its credentials."""
+    ctx.kubernetes.delete(f"{REPOS}/{name}")
+    _await_gone(ctx, name, brought)
+    ctx.kubernetes.delete(f"{SECRETS}/{SECRET}")
+    ctx.say("target", "removed", phase=PHASE, target=f"gitrepo/{name}")
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -224,8 +280,7 @@ def _removal(ctx: Context, seen: live.Seen) -> list[Step]:
         return []
     name = str(repo["metadata"]["name"])
     brought = seen.ours(name)
-    held = [have for have in ctx.helm.installed().values() if have.bundle in brought]
-    for have in held:
+    for have in (have for have in ctx.helm.installed().values() if have.bundle in brought):
         short = next((short for short in fleet.BUNDLES if have.bundle.endswith(f"-{short}")), "")
         if short and not fleet.BUNDLES[short].only_fleet and fleet.BUNDLES[short].release(ctx.spec):
             raise GpuctlError(
@@ -233,27 +288,12 @@ def _removal(ctx: Context, seen: live.Seen) -> list[Step]:
                 where=f"namespace {have.namespace}, bundle {have.bundle}",
                 next=f"put gitops back with bundles: [], gpuctl gitops adopt {short}, then remove it",
             )
-        if not have.kept and (lost := bundles.holding(have.manifest)):
-            raise GpuctlError(
-                "removing the GitRepo would delete data",
-                where=", ".join(sorted(lost)),
-                cause=f"Fleet would uninstall the release {have.name} of namespace {have.namespace}",
-                next="copy the data, then uninstall that release yourself",
-            )
-    gone = sorted(have.name for have in held if not have.kept)
-    target = f"gitrepo/{name}"
-
-    def run() -> None:
-        ctx.kubernetes.delete(f"{REPOS}/{name}")
-        await_gone(ctx, name, brought)
-        ctx.kubernetes.delete(f"{SECRETS}/{SECRET}")
-        ctx.say("target", "removed", phase=PHASE, target=target)
-
-    price = f"Fleet uninstalls {', '.join(gone)}" if gone else ""
-    return [Step(Change(target, "remove", str(repo["spec"].get("repo")), disruption=price), run)]
+    price = _price(_leaving(ctx, brought))
+    change = Change(f"gitrepo/{name}", "remove", str(repo["spec"].get("repo")), disruption=price)
+    return [Step(change, lambda: _give_up(ctx, name, brought))]
 
 
-def await_gone(ctx: Context, repo: str, names: Collection[str]) -> None:
+def _await_gone(ctx: Context, repo: str, names: Collection[str]) -> None:
     """Until Fleet has removed these bundles."""
     deadline = ctx.deadline(GONE_SECONDS, "waiting for Fleet to remove what is no longer wanted")
     for _ in deadline.ticks(1.0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpuctl.phases.manage import fleet
+from gpuctl.render.fleet import releases
 from gpuctl.run.errors import GpuctlError
 from gpuctl.spec.resolved import Resolved
 from gpuctl.verify.base import Check, Measurement, judged, with_gitops
@@ -18,6 +19,8 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
         reason = f"{head.what}{f' ({head.cause.splitlines()[-1]})' if head.cause else ''}"
         return Measurement("unknown", "the remote was not reached", LIMIT, reason, head.what, head.next)
     name = f"GitRepo {spec.gitops.name}"
+    if seen.repo is None and not releases(spec):
+        return Measurement("skipped", "nothing to measure", LIMIT, "the spec gives Fleet no bundles")
     if seen.repo is None:
         there = "it is not there" if seen.installed else "the cluster has no Fleet"
         return judged({name: there}, "none", LIMIT, next="gpuctl apply")

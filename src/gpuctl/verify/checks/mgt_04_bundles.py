@@ -14,6 +14,8 @@ LIMIT = f"all Ready; {', '.join(fleet.COUNTS)}: 0"
 def judge(spec: Resolved, facts: Facts) -> Measurement:
     seen = facts.followed.seen
     assert spec.gitops is not None
+    if seen.repo is None and not releases(spec):
+        return Measurement("skipped", "nothing to measure", LIMIT, "the spec gives Fleet no bundles")
     if seen.repo is None:
         return judged({"GitRepo": "there is none, so there are no bundles"}, "none", LIMIT, next="gpuctl apply")
     brought = seen.ours(spec.gitops.name)
