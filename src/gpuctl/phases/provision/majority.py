@@ -29,7 +29,9 @@ END_OF_SCRIPT"""
 
 def refuse_loss(ctx: Context, state: Sequence[Resource], planned: Sequence[ResourceChange]) -> None:
     """Look at etcd on the servers where some of several would go. GpuctlError: too few would stay."""
-    servers = [r.key for r in state if r.type == VM_TYPE and not r.tainted and "control-plane" in r.values["tags"]]
+    servers = [
+        r.key for r in state if r.type == VM_TYPE and not r.tainted and "control-plane" in (r.values.get("tags") or ())
+    ]
     going = [c.key for c in planned if c.type == VM_TYPE and "delete" in c.actions and c.key in servers]
     if not going or len(servers) == 1:
         return
