@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+# in the background of a script SIGINT is ignored, and what we start would inherit that: a shell cannot trap it then
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
