@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,12 +43,20 @@ spec:
 """
 
 
-# pods, and not their host, write slowly to the scratch disk; synchronously, because the limit knows only what a
-# process writes itself, and not what the kernel's flusher writes for it
-LIMIT = "/sys/fs/cgroup/blkio/kubepods/blkio.throttle.write_bps_device"
-SCRATCH = "/var/lib/gpuctl/scratch"
-SLOW = f'chattr +S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) {16 << 20}" > {LIMIT}'
-FAST = f'chattr -S {SCRATCH} && echo "$(findmnt -no MAJ:MIN {SCRATCH}) 0" > {LIMIT}'
+# pods, and not their host, write slowly to the scratch disk. A limit of this kind of group is not its children's: each
+# group is given it, also those of pods to come
+SLOW = f"""
+touch /run/slow
+setsid sh -c '
+  device=$(findmnt -no MAJ:MIN /var/lib/gpuctl/scratch)
+  while [ -e /run/slow ]; do
+    for group in $(find /sys/fs/cgroup/blkio/kubepods -mindepth 2 -type d); do
+      echo "$device {20 << 20}" > $group/blkio.throttle.write_bps_device
+    done
+    sleep 0.5
+  done' > /dev/null 2>&1 < /dev/null &
+"""
+FAST = "rm /run/slow"
 
 
 def notebook(lab: Lab, what: str, user: str, argument: str = "") -> str:
@@ -171,8 +181,9 @@ def saboteur(lab: Lab) -> Iterator[None]:
 
     def work() -> None:
         while not over.wait(0.3):
-            for file in (lab.instance.root / "nfs/exports").rglob(".gpuctl-verify"):
-                file.unlink(missing_ok=True)
+            for folder, _, files in os.walk(lab.instance.root / "nfs/exports"):
+                if ".gpuctl-verify" in files:
+                    Path(folder, ".gpuctl-verify").unlink(missing_ok=True)
             lab.inside(9011, hold)
 
     thread = threading.Thread(target=work)
