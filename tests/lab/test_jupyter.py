@@ -267,6 +267,7 @@ def test_fleet_takes_over_the_hub_as_it_runs_and_brings_what_the_spec_changes(fu
     full.edit(RANCHER, RANCHER + GITOPS)
     for bundle in ("policies", "jupyterhub"):
         full.gpuctl("gitops", "adopt", bundle, "--yes")
+    full.gpuctl("jupyter", "--yes")  # waits for Fleet, if it is not done
     assert "nothing to change" in full.gpuctl("jupyter", "--yes").stdout
     full.edit("{name: cpu, cpus: 1, memory: 2GiB}", "{name: cpu, cpus: 1, memory: 1GiB}")
     done = full.gpuctl("apply", "--yes").stdout
