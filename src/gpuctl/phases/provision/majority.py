@@ -20,7 +20,8 @@ import os, re, urllib.request
 state = "{STOPPED}" if os.path.isdir("/var/lib/rancher/k3s/server/db/etcd") else "{NEVER}"
 try:
     metrics = urllib.request.urlopen("http://127.0.0.1:2381/metrics", timeout=10).read().decode()
-    state = 1 + len(re.findall(r"^etcd_network_known_peers{{.*}} 1$", metrics, re.M))
+    peers = re.findall(r'^etcd_network_known_peers{{.*Remote="(\\w+)".*}} 1$', metrics, re.M)
+    state = len({{*peers, *re.findall(r'^etcd_server_id{{server_id="(\\w+)"}} 1$', metrics, re.M)}}) or state
 except OSError:
     pass
 print(state)
