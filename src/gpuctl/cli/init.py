@@ -128,12 +128,11 @@ def _of_site(answers: Answers, site: Path) -> Answers:
     if answers.endpoint:
         return answers
     proxmox, files = load_site(site).proxmox, Folder(site.resolve().parent)
-    token = files.known_secret(proxmox.token)
     return replace(
         answers,
         endpoint=proxmox.endpoint,
         ca=answers.ca or (f"file:{files.file(proxmox.ca)}" if proxmox.ca else ""),
-        token_ref=f"{token.kind}:{token.value}",
+        token_ref=str(files.known_secret(proxmox.token)),
         node=answers.node or proxmox.node,
     )
 

@@ -14,8 +14,9 @@ from pydantic_core import PydanticUndefined
 
 from gpuctl.spec import rules, units
 from gpuctl.spec.effects import effects
-from gpuctl.spec.findings import SHAPE, Severity
+from gpuctl.spec.findings import SHAPE
 from gpuctl.spec.model import Cluster
+from gpuctl.spec.rules.base import Rule
 from gpuctl.spec.schema import schema_of
 
 UNITS = {"size": "bytes, written with a unit (16GiB)", "duration": "seconds, written with a unit (30m)", "": ""}
@@ -34,21 +35,10 @@ class Described:
     example: str
 
 
-@dataclass(frozen=True)
-class DescribedRule:
-    """A rule in words; ``source`` is where its reason is written down, "" for the loader's own."""
-
-    id: str
-    severity: Severity
-    title: str
-    reason: str
-    source: str = ""
-
-
-def described_rules() -> Iterator[DescribedRule]:
-    """What the loader refuses, then every rule."""
-    yield from (DescribedRule(id, "error", title, reason) for id, (title, reason) in SHAPE.items())
-    yield from (DescribedRule(rule.id, rule.severity, rule.title, rule.reason, rule.source) for rule in rules.ALL)
+def described_rules() -> Iterator[Rule]:
+    """What the loader refuses, which breaks before any rule could look, then every rule."""
+    yield from (Rule(id, "error", title, reason, lambda _, __: ()) for id, (title, reason) in SHAPE.items())
+    yield from rules.ALL
 
 
 def described(part: type[BaseModel] = Cluster, above: str = "") -> Iterator[Described]:
@@ -136,7 +126,7 @@ def holds(name: str) -> tuple[str, ...]:
     return tuple(part for part in inside if "." not in part)
 
 
-def _rule(name: str) -> DescribedRule | None:
+def _rule(name: str) -> Rule | None:
     return next((rule for rule in described_rules() if rule.id == name.upper()), None)
 
 

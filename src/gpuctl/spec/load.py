@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,15 +58,7 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
     try:
         cluster = Cluster.model_validate(value)
     except ValidationError as error:
-        # a trap's own finding says more than the type error that follows from it
-        said = {(finding.at.file, finding.at.line, finding.at.column) for finding in findings}
-        for problem in error.errors(include_url=False, include_input=False):
-            found = _finding(problem, value, at)
-            place = found.at.file, found.at.line, found.at.column
-            if place not in said:
-                said.add(place)
-                findings.append(found)
-        return Loaded(None, tuple(sorted(findings)))
+        return Loaded(None, tuple(sorted([*findings, *_refused(error, value, at, findings)])))
     resolved = resolve(cluster, at, (site or path).resolve().parent)
     from gpuctl.spec import rules
 
@@ -74,16 +66,20 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
     return Loaded(resolved, tuple(sorted(findings)), cluster, at)
 
 
+class _SiteOnly(BaseModel):
+    """Gives what is wrong in a site file the places that it has in a spec."""
+
+    site: Site
+
+
 def load_site(path: Path) -> Site:
     """A site file by itself. GpuctlError (exit 2): unreadable, or not one."""
     document = parse(read(path), str(path))
-    findings, site = list(document.findings), None
+    findings, value, site = list(document.findings), {"site": document.value}, None
     try:
-        site = Site.model_validate(document.value)
+        site = _SiteOnly.model_validate(value).site
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            inside: Any = {**problem, "loc": ("site", *problem["loc"])}
-            findings.append(_finding(inside, {"site": document.value}, partial(_in_site_file, document)))
+        findings += _refused(error, value, partial(_in_site_file, document), findings)
     if site is None or findings:
         raise GpuctlError(
             f"{path} is no site file",
@@ -113,6 +109,17 @@ def read(path: Path) -> str:
         raise GpuctlError(f"{path} is not UTF-8 text", cause=str(error), exit_code=Exit.USAGE) from error
     except (OSError, ValueError) as error:
         raise GpuctlError(f"cannot read {path}: {error}", exit_code=Exit.USAGE) from error
+
+
+def _refused(error: ValidationError, value: Any, at: Any, before: Sequence[Finding]) -> Iterator[Finding]:
+    """What the model refuses, once a place: a trap's own finding says more than the type error that follows from it."""
+    said = {(finding.at.file, finding.at.line, finding.at.column) for finding in before}
+    for problem in error.errors(include_url=False, include_input=False):
+        found = _finding(problem, value, at)
+        place = found.at.file, found.at.line, found.at.column
+        if place not in said:
+            said.add(place)
+            yield found
 
 
 def _finding(problem: Any, value: Any, at: Any) -> Finding:

@@ -235,13 +235,6 @@ class Kubernetes:
                 if method not in ("GET", "DELETE") and content != APPLY:
                     raise
                 response, text = _answer(api, request)
-            for _ in range(BUSY_TIMES):
-                if response.status != HTTPStatus.TOO_MANY_REQUESTS:
-                    break
-                # sent away unread: too many at once, or the storage of a new kind is being made ready
-                said = response.headers.get("Retry-After") or ""
-                time.sleep(min(BUSY_SECONDS, float(said)) if said.isdecimal() else BUSY_SECONDS)
-                response, text = _answer(api, request)
             if not 200 <= response.status < 300:
                 raise ApiException(status=response.status, reason=response.reason, body=text)
         try:
@@ -278,8 +271,15 @@ class Kubernetes:
 
 
 def _answer(api: Any, request: tuple[Any, ...]) -> tuple[Any, str]:
-    response = api.call_api(*request, _request_timeout=SECONDS)
-    return response, (response.read() or b"").decode()
+    for left in reversed(range(BUSY_TIMES + 1)):
+        response = api.call_api(*request, _request_timeout=SECONDS)
+        text = (response.read() or b"").decode()
+        if response.status != HTTPStatus.TOO_MANY_REQUESTS or not left:
+            break
+        # sent away unread: too many at once, or the storage of a new kind is being made ready
+        said = response.headers.get("Retry-After") or ""
+        time.sleep(min(BUSY_SECONDS, float(said)) if said.isdecimal() else BUSY_SECONDS)
+    return response, text
 
 
 def _must_be_success(status: str, where: str, said: str) -> None:

@@ -66,7 +66,7 @@ def steps(
         )
     pushed = [push_step(ctx, proposal)] if proposal.changes else []
     if not files and _nothing(ctx, gitops, proposal.tree or proposal.head):
-        return [*pushed, *_idle(ctx, gitops, seen)]
+        return [*pushed, *_idle(ctx, gitops, seen, installed)]
     made = [*_credentials(ctx, gitops), *pushed, *_repository(ctx, gitops, seen)]
     bringing = [gitops.bundle_name(name) for name in names if name not in proposal.theirs]
     if not made and not (found := live.problems(seen, gitops, proposal.head)):
@@ -91,7 +91,7 @@ def push(ctx: Context) -> list[Step]:
     if seen.repo is None:
         return [step]
     if _nothing(ctx, gitops, proposal.tree):
-        return [step, *_idle(ctx, gitops, seen)]
+        return [step, *_idle(ctx, gitops, seen, installed)]
     return [Step(step.change, _then(step.run, lambda: _sync(ctx, gitops)))]
 
 
@@ -216,12 +216,12 @@ def _nothing(ctx: Context, gitops: GitOps, tree: str) -> bool:
     return not (tree and ctx.git.files(tree, gitops.path))
 
 
-def _idle(ctx: Context, gitops: GitOps, seen: live.Seen) -> list[Step]:
+def _idle(ctx: Context, gitops: GitOps, seen: live.Seen, installed: Mapping[str, Installed]) -> list[Step]:
     """No GitRepo while there is nothing that it could follow."""
     if seen.repo is None:
         return []
     brought = seen.ours(gitops.name)
-    words, price = f"nothing is left below {gitops.path} that it could follow", _price(_leaving(ctx, brought))
+    words, price = f"nothing is left below {gitops.path} that it could follow", _price(_leaving(installed, brought))
     change = Change(f"gitrepo/{gitops.name}", "remove", words, disruption=price)
     return [Step(change, lambda: _give_up(ctx, gitops.name, brought))]
 
@@ -231,15 +231,15 @@ def let_go(ctx: Context, bundle: str) -> None:
     gitops = bundles.gitops_of(ctx.spec)
     if _nothing(ctx, gitops, ctx.git.fetch()):
         brought = live.observe(ctx).ours(gitops.name)
-        _leaving(ctx, brought)
+        _leaving(ctx.helm.installed(), brought)
         _give_up(ctx, gitops.name, brought)
     else:
         _await_gone(ctx, gitops.name, [bundle])
 
 
-def _leaving(ctx: Context, brought: Collection[str]) -> list[str]:
+def _leaving(installed: Mapping[str, Installed], brought: Collection[str]) -> list[str]:
     """The releases that Fleet uninstalls with these bundles. GpuctlError when data would go with one."""
-    gone = [have for have in ctx.helm.installed().values() if have.bundle in brought and not have.kept]
+    gone = [have for have in installed.values() if have.bundle in brought and not have.kept]
     for have in gone:
         if lost := bundles.holding(have.manifest):
             raise GpuctlError(
@@ -280,7 +280,10 @@ def _removal(ctx: Context, seen: live.Seen) -> list[Step]:
         return []
     name = str(repo["metadata"]["name"])
     brought = seen.ours(name)
-    for have in (have for have in ctx.helm.installed().values() if have.bundle in brought):
+    installed = ctx.helm.installed()
+    for have in installed.values():
+        if have.bundle not in brought:
+            continue
         short = next((short for short in fleet.BUNDLES if have.bundle.endswith(f"-{short}")), "")
         if short and not fleet.BUNDLES[short].only_fleet and fleet.BUNDLES[short].release(ctx.spec):
             raise GpuctlError(
@@ -288,7 +291,7 @@ def _removal(ctx: Context, seen: live.Seen) -> list[Step]:
                 where=f"namespace {have.namespace}, bundle {have.bundle}",
                 next=f"put gitops back with bundles: [], gpuctl gitops adopt {short}, then remove it",
             )
-    price = _price(_leaving(ctx, brought))
+    price = _price(_leaving(installed, brought))
     change = Change(f"gitrepo/{name}", "remove", str(repo["spec"].get("repo")), disruption=price)
     return [Step(change, lambda: _give_up(ctx, name, brought))]
 

@@ -15,7 +15,7 @@ from gpuctl.systems.terraform import VM_TYPE, Resource, ResourceChange
 SECONDS = 30.0
 NEVER, STOPPED = "never", "stopped"
 # how many members etcd has as this server knows it, itself included; or NEVER, or STOPPED
-_ASK = f"""sudo python3 - <<'END_OF_SCRIPT'
+_ASK = f"""python3 - <<'END_OF_SCRIPT'
 import os, re, urllib.request
 state = "{STOPPED}" if os.path.isdir("/var/lib/rancher/k3s/server/db/etcd") else "{NEVER}"
 try:
