@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from gpuctl.spec.load import load
 from gpuctl.verify.checks import ALL
 from lab import client, instance
 from lab.paths import Instance
+from lab.shell import LabError
 
 ROOT = Path(__file__).parents[2]
 # one server and one worker with two cards: enough for what goes wrong with a single host
@@ -245,9 +246,46 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
 
 
+@pytest.hookimpl
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For --dist loadgroup: who shares a lab runs in one process, and never more than two labs are up (inotify)."""
+    for item in items:
+        asks = getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("full" if "full" in asks else "others"))
+
+
+# what a host has to say for itself when a test has failed
+STATE = """
+hostname; systemctl --failed --no-legend --plain; systemctl show --property=Id,ActiveState,NRestarts 'k3s*'
+journalctl --quiet --output=short --reverse --unit='k3s*' --lines=2000 |
+  grep -E 'level=(fatal|error)|: [EF][0-9]{4} |panic: |exited, code=|Failed with' | head -n 12
+"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    labs = [one for one in getattr(item, "funcargs", {}).values() if isinstance(one, Lab)]
+    if report.failed and labs:
+        report.sections.append(("state of the lab", _state(labs[0])))
+    return report
+
+
+def _state(lab: Lab) -> str:
+    said = [Path("/proc/loadavg").read_text(encoding="utf-8"), *Path("/proc/meminfo").read_text().splitlines()[:3]]
+    for host in sorted(path.name for path in (lab.instance.root / "hosts").glob("*")):
+        try:
+            said.append(lab.inside(int(host), f"{STATE}; true"))
+        except (LabError, OSError) as error:
+            said.append(f"{host}: {error}")
+    return "\n".join(said)
+
+
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One server and one worker with everything that runs on them, one for the modules that ask for it."""
+    """One server and one worker with everything that runs on them, one for the modules that ask for it (its group)."""
     yield from _lab("tfull", FULL_SMALL, tmp_path_factory.mktemp("full"))
 
 

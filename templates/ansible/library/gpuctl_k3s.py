@@ -44,6 +44,9 @@ TOKEN = Path("/var/lib/rancher/k3s/server/token")
 NODE_API = "https://127.0.0.1:6444"
 # a unit that systemd had to start again this often will not come up by itself
 RESTARTS = 4
+# how much of the journal is looked at, and what an error looks like there: K3s, klog, systemd
+JOURNAL = 200
+ERROR = re.compile(r"level=(?:fatal|error)|^[EF]\d{4} |^panic: |exited, code=|Failed with result")
 
 
 def main() -> None:
@@ -141,14 +144,26 @@ def wait_until_ready(state: State, desired: Mapping[str, Any]) -> None:
         if active and seen == "ready":
             return
         if not active:
-            journal = state.run(["journalctl", f"--unit={unit}", "--output=cat", "--lines=40", f"--since={since}"])
+            journal = recent(state, unit, since)
             hopeless = facts["ActiveState"] == "failed" or int(facts["NRestarts"] or 0) >= RESTARTS
-            if hopeless or fatal.search(journal):
-                raise Refused(f"{unit} does not come up", cause=seen, journal=journal.splitlines()[-15:], unit=unit)
+            if hopeless or fatal.search("\n".join(journal)):
+                raise Refused(f"{unit} does not come up", cause=seen, journal=telling(journal), unit=unit)
         if not state.left:
-            journal = state.attempt(["journalctl", f"--unit={unit}", "--output=cat", "--lines=15"], seconds=10).stdout
-            raise Refused(f"{unit} was not ready in time", cause=seen, journal=journal.splitlines(), unit=unit)
+            raise Refused(f"{unit} was not ready in time", cause=seen, journal=telling(recent(state, unit)), unit=unit)
         time.sleep(0.3)
+
+
+def recent(state: State, unit: str, since: str = "") -> list[str]:
+    """The end of the journal, oldest line first. Without --reverse, --since makes --lines count from the start."""
+    command = ["journalctl", f"--unit={unit}", "--output=cat", "--reverse", f"--lines={JOURNAL}"]
+    said = state.attempt([*command, f"--since={since}"] if since else command, seconds=10).stdout
+    return said.splitlines()[::-1]
+
+
+def telling(journal: list[str]) -> list[str]:
+    """The lines that speak of an error, with what came last."""
+    end = len(journal) - 4
+    return [line for number, line in enumerate(journal) if number >= end or ERROR.search(line)][-15:]
 
 
 def node_state(desired: Mapping[str, Any]) -> str:
