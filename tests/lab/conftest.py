@@ -246,7 +246,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
 
 
-@pytest.hookimpl
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For --dist loadgroup: who shares a lab runs in one process, and never more than two labs are up (inotify)."""
     for item in items:
