@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from gpuctl.spec.load import load
 from gpuctl.verify.checks import ALL
@@ -246,12 +247,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For --dist loadgroup: who shares a lab runs in one process, and never more than two labs are up (inotify)."""
-    for item in items:
-        asks = getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("full" if "full" in asks else "others"))
+class ByLab(LoadScopeScheduling):
+    """Who shares a lab runs in one process: no more than two are up at a time, or inotify instances run out."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "full" if nodeid.partition("::")[0].endswith(("test_damages.py", "test_jupyter.py")) else "others"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab:
+    return ByLab(config, log)
 
 
 # what a host has to say for itself when a test has failed
@@ -285,7 +289,7 @@ def _state(lab: Lab) -> str:
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One server and one worker with everything that runs on them, one for the modules that ask for it (its group)."""
+    """One server and one worker with everything that runs on them, one for the modules that ask for it."""
     yield from _lab("tfull", FULL_SMALL, tmp_path_factory.mktemp("full"))
 
 
