@@ -118,7 +118,7 @@ class Kubernetes:
     def path_of(self, item: Mapping[str, Any], namespace: str) -> str:
         """The API path of an object, as the cluster's discovery has it; ``namespace`` where it names none itself.
 
-        GpuctlError when the cluster does not know its kind.
+        GpuctlError with status 404 when the cluster does not know its kind.
         """
         version, kind = str(item["apiVersion"]), str(item["kind"])
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
@@ -127,7 +127,7 @@ class Kubernetes:
             self._resources[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
         if kind not in self._resources[version]:
             del self._resources[version]
-            raise GpuctlError(f"the cluster does not know the kind {kind} of {version}")
+            raise GpuctlError(f"the cluster does not know the kind {kind} of {version}", status=HTTPStatus.NOT_FOUND)
         plural, namespaced = self._resources[version][kind]
         where = f"/namespaces/{item['metadata'].get('namespace') or namespace}" if namespaced else ""
         return f"{base}{where}/{plural}/{item['metadata']['name']}"
@@ -147,7 +147,7 @@ class Kubernetes:
             path = self.path_of(item, namespace)
             live = self.get(path)
         except GpuctlError as error:
-            if error.status not in (0, 404):
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             return "missing"
         try:

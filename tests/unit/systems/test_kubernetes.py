@@ -167,3 +167,9 @@ def test_a_server_that_stays_busy_is_an_error_in_its_own_words(answers: Answers)
     kubernetes, _ = answers(*[BUSY] * 20)
     with pytest.raises(GpuctlError, match="429 storage is initializing"):
         kubernetes.get("/api/v1/nodes")
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_missing_object(answers: Answers) -> None:
+    kubernetes, _ = answers(CUT_OFF, CUT_OFF)
+    with pytest.raises(GpuctlError, match="does not answer"):
+        kubernetes.drift({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}, "")

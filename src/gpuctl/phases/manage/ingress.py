@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from gpuctl.context import Context
@@ -63,14 +64,27 @@ def _traefik(ctx: Context) -> list[Step]:
         return []
 
     def run() -> None:
-        ctx.kubernetes.path_of(
-            wanted, ingress.TRAEFIK_NAMESPACE
-        )  # K3s knows the kind, unless somebody disabled its Helm
+        _must_know_helm(ctx, wanted)
         ctx.kubernetes.apply(ingress.TRAEFIK_CONFIG, wanted)
         _await_traefik(ctx)
 
     words = f"Traefik on {ctx.spec.network.ingress_vip}"
     return [Step(Change(target, "update" if live else "create", words), run)]
+
+
+def _must_know_helm(ctx: Context, wanted: dict[str, Any]) -> None:
+    """K3s serves the kind, unless somebody disabled its Helm controller."""
+    try:
+        ctx.kubernetes.path_of(wanted, ingress.TRAEFIK_NAMESPACE)
+    except GpuctlError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise GpuctlError(
+            "this K3s brings no Traefik",
+            where=f"the Kubernetes API serves no {wanted['kind']} of {wanted['apiVersion']}",
+            cause="K3s' Helm controller is disabled, or this is the rehearsal lab, whose K3s has none",
+            next="kubernetes.ingress: nginx in the spec, then the same command again",
+        ) from error
 
 
 def _await_traefik(ctx: Context) -> None:
