@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -13,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const (
@@ -108,10 +111,10 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 	processes.start("kube-proxy", append([]string{"--config=" + agentDir + "/proxy.yaml"}, dashed(config.list("kube-proxy-arg"))...)...)
 	go (&podNetwork{node: node, address: address, cluster: cluster}).keep()
 	until(3*time.Minute, "registering the node", func() error {
-		if output, err := kubectlNode("get", "node", node, "-o", "name"); err != nil {
-			return fmt.Errorf("%s", strings.TrimSpace(output))
-		}
-		return nil
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := kubernetesClient(kubeletConfig).CoreV1().Nodes().Get(ctx, node, meta.GetOptions{})
+		return err
 	})
 	if config.get("disable-network-policy", "false") != "true" {
 		go func() {
@@ -132,10 +135,6 @@ func awaitProxyRules() {
 		}
 	}
 	logf("warning", "kube-proxy has not written its rules within 3 minutes; network policies start without them")
-}
-
-func kubectlNode(arguments ...string) (string, error) {
-	return run("/proc/self/exe", append([]string{"kubectl", "--kubeconfig=" + kubeletConfig, "--request-timeout=10s"}, arguments...)...)
 }
 
 func requestCertificate(c client, purpose, node, address string) {

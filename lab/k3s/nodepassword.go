@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/errors"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const nodePasswordFile = "/etc/rancher/node/password"
@@ -28,28 +34,29 @@ func nodePassword() string {
 func checkNodePassword(node, password string) error {
 	sum := sha256.Sum256([]byte(node + ":" + password))
 	hash, name := hex.EncodeToString(sum[:]), node+".node-password.k3s"
-	known, err := kubectlAdmin("-n", "kube-system", "get", "secret", name, "--ignore-not-found", "-o", "jsonpath={.immutable}{.metadata.annotations.hash}")
-	if err != nil {
-		return fmt.Errorf("reading the node's password: %s", strings.TrimSpace(known))
-	}
-	known = strings.TrimPrefix(strings.TrimSpace(known), "true")
-	if known == hash {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	client := kubernetesClient(adminConfig)
+	secrets := client.CoreV1().Secrets("kube-system")
+	known, err := secrets.Get(ctx, name, meta.GetOptions{})
+	switch {
+	case err == nil && known.Annotations["hash"] == hash:
 		return nil
-	}
-	if known != "" {
-		if there, err := kubectlAdmin("get", "node", node, "--ignore-not-found", "-o", "name"); err != nil || strings.TrimSpace(there) != "" {
+	case err == nil:
+		if _, err := client.CoreV1().Nodes().Get(ctx, node, meta.GetOptions{}); !errors.IsNotFound(err) {
 			return fmt.Errorf("node password rejected, duplicate hostname or contents of %s may not match server node-passwd entry", nodePasswordFile)
 		}
-		if output, err := kubectlAdmin("-n", "kube-system", "delete", "secret", name); err != nil {
-			return fmt.Errorf("forgetting the old password: %s", strings.TrimSpace(output))
+		if err := secrets.Delete(ctx, name, meta.DeleteOptions{}); err != nil {
+			return fmt.Errorf("forgetting the old password: %w", err)
 		}
+	case !errors.IsNotFound(err):
+		return fmt.Errorf("reading the node's password: %w", err)
 	}
-	manifest := fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","immutable":true,"metadata":{"name":%q,"namespace":"kube-system","annotations":{"hash":%q}},"stringData":{"hash":%q}}`, name, hash, hash)
-	path := serverDir + "/node-password-" + node + ".json"
-	writeFile(path, []byte(manifest), 0o600)
-	defer os.Remove(path)
-	if output, err := kubectlAdmin("create", "-f", path); err != nil {
-		return fmt.Errorf("keeping the node's password: %s", strings.TrimSpace(output))
+	immutable := true
+	secret := core.Secret{ObjectMeta: meta.ObjectMeta{Name: name, Annotations: map[string]string{"hash": hash}},
+		Immutable: &immutable, StringData: map[string]string{"hash": hash}}
+	if _, err := secrets.Create(ctx, &secret, meta.CreateOptions{}); err != nil {
+		return fmt.Errorf("keeping the node's password: %w", err)
 	}
 	return nil
 }

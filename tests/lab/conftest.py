@@ -293,11 +293,19 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tfull", FULL_SMALL, tmp_path_factory.mktemp("full"))
 
 
+@dataclass(frozen=True)
+class Applied:
+    """The first apply on a lab: its output, and the report that it left."""
+
+    said: str
+    report: dict[str, Any]
+
+
 @pytest.fixture(scope="session")
-def applied(full: Lab) -> str:
-    """What the first apply on it said."""
+def applied(full: Lab) -> Applied:
     assert "jupyter" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
-    return full.gpuctl("apply", "--yes").stdout
+    said = full.gpuctl("apply", "--yes").stdout
+    return Applied(said, json.loads((full.workspace / "reports/verify.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import Lab, eventually, kubectl, outcomes
+from tests.lab.conftest import Applied, Lab, eventually, kubectl, outcomes
 from tests.lab.test_gpu import HOLDER
 
 pytestmark = pytest.mark.usefixtures("applied")
@@ -89,12 +89,13 @@ def apply_object(lab: Lab, text: str) -> None:
     lab.inside(9011, f"k3s kubectl apply -f - <<'END'\n{text}\nEND")
 
 
-def test_apply_ends_with_notebooks_that_work(full: Lab, applied: str) -> None:
-    assert "hub/hub.example  answers" in applied
-    assert full.proven in applied
-    report = json.loads((full.workspace / "reports/verify.json").read_text(encoding="utf-8"))
+def test_apply_ends_with_notebooks_that_work(full: Lab, applied: Applied) -> None:
+    assert "hub/hub.example  answers" in applied.said
+    assert full.proven in applied.said
     found = {
-        check["id"]: check for check in report["checks"] if check["id"].startswith("APP-") or check["id"] == "SEC-05"
+        check["id"]: check
+        for check in applied.report["checks"]
+        if check["id"].startswith("APP-") or check["id"] == "SEC-05"
     }
     assert [check["outcome"] for check in found.values()] == ["pass"] * 8
     assert found["APP-03"]["measured"] == "1, 2 GPUs seen (computed without a GPU library, which the image lacks)"
