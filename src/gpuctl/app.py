@@ -146,9 +146,12 @@ def where(spec: Resolved) -> str:
 
 
 def chosen(names: Sequence[str]) -> tuple[Phase, ...]:
-    """The phases of these names in their order; all when none is named."""
+    """The phases of these names in their order; all when none is named. GpuctlError: there is no such phase."""
     from gpuctl.phases import PHASES
 
+    known = [phase.name for phase in PHASES]
+    if unknown := sorted(set(names) - set(known)):
+        raise GpuctlError(f"no such phase: {', '.join(unknown)}", next=f"one of {', '.join(known)}", exit_code=Exit.USAGE)
     return tuple(phase for phase in PHASES if not names or phase.name in names)
 
 

@@ -118,7 +118,7 @@ def test_a_second_apply_changes_nothing_and_the_secrets_are_in_no_output(full: L
 def test_cards_that_notebooks_hold_are_theirs_and_a_full_quota_is_no_fault(full: Lab) -> None:
     assert notebook(full, "start", "alice", "two") == "ready"
     assert notebook(full, "run", "alice", "print(6 * 7)") == "42"
-    full.gpuctl("plan", "--detailed-exitcode", code=0)
+    full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=0)
     said = outcomes(full, "applications", code=7)
     assert (said["APP-02"]["outcome"], said["APP-03"]["outcome"], said["APP-04"]["outcome"]) == (
         "unknown", "unknown", "pass",
@@ -130,7 +130,7 @@ def test_cards_that_notebooks_hold_are_theirs_and_a_full_quota_is_no_fault(full:
 
 def test_what_would_give_up_homes_is_refused_by_name(full: Lab) -> None:
     full.edit("home: {size: 1GiB}", "home: {size: 1GiB, class: local-disk}")
-    refused = full.gpuctl("plan", code=2).stderr
+    refused = full.gpuctl("plan", "--phase", "jupyter", code=2).stderr
     assert "refused: 1 homes have another storage class than local-disk" in refused
     assert "claim-alice: nfs-client" in refused
     full.edit("home: {size: 1GiB, class: local-disk}", "home: {size: 1GiB}")
@@ -140,21 +140,21 @@ def test_a_new_password_reaches_the_hub_and_no_key_is_rotated(full: Lab) -> None
     before = secret(full)
     full.edit("password: env:HUB_PASSWORD", "password: env:OTHER_PASSWORD")
     full.other["OTHER_PASSWORD"] = "another-password"
-    plan = full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    plan = full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
     assert "values.yaml  [the hub restarts, running notebooks go on]" in plan
     assert "another-password" not in plan
     full.gpuctl("jupyter", "--yes")
     after = secret(full)
     assert "another-password" in after.pop("values.yaml")
     assert after == {name: value for name, value in before.items() if name != "values.yaml"}
-    full.gpuctl("plan", "--detailed-exitcode", code=0)
+    full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=0)
 
 
 def test_kill_in_the_phase_and_on(full: Lab) -> None:
     full.edit("quota: {notebooks: 4", "culling: {idle: 2h}\n  quota: {notebooks: 4")
     assert full.interrupted("jupyter", "--yes", at="==> jupyter", number=signal.SIGKILL) == -signal.SIGKILL
     full.gpuctl("jupyter", "--yes")
-    full.gpuctl("plan", "--detailed-exitcode", code=0)
+    full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=0)
 
 
 def test_a_hub_that_is_down_is_named_once_and_brought_back(full: Lab) -> None:
@@ -163,7 +163,7 @@ def test_a_hub_that_is_down_is_named_once_and_brought_back(full: Lab) -> None:
     said = outcomes(full, "applications", code=6)
     assert said["APP-01"]["outcome"] == "fail"
     assert {check["cause"] for check in said.values()} == {said["APP-01"]["cause"]}
-    assert "deployment/hub changed" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "deployment/hub changed" in full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
     full.gpuctl("jupyter", "--yes")
     assert outcomes(full, "APP-01", code=0)["APP-01"]["outcome"] == "pass"
 
@@ -220,7 +220,7 @@ def test_each_damage_fails_its_check(full: Lab) -> None:
     assert "cpu: reaches Kubernetes API" in reasons["APP-06"]
     assert "two: after 9" in reasons["APP-07"]
     assert "intruder: c is privileged" in reasons["SEC-05"]
-    assert "namespace/jupyterhub" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "namespace/jupyterhub" in full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
     full.gpuctl("jupyter", "--yes")
 
 

@@ -62,7 +62,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def planned(lab: Lab) -> list[str]:
     """What the phase would do: ``action target``."""
-    plans = json.loads(lab.gpuctl("plan", "-o", "json").stdout)["plans"]
+    plans = json.loads(lab.gpuctl("plan", "--phase", "manage", "-o", "json").stdout)["plans"]
     (plan,) = (plan for plan in plans if plan["phase"] == "manage")
     assert not plan["unknown"]
     return [f"{change['action']} {change['target']}" for change in plan["changes"]]

@@ -11,9 +11,24 @@ from gpuctl.cli.options import DEFAULT_SPEC, Output, Remove, Replace, Site, Spec
 from gpuctl.run.errors import Exit
 
 
+def _phases(incomplete: str) -> list[str]:
+    from gpuctl.phases import PHASES
+
+    return [phase.name for phase in PHASES if phase.name.startswith(incomplete)]
+
+
 def command(
     spec: Spec = DEFAULT_SPEC,
     site: Site = None,
+    phase: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--phase",
+            help="Plan this phase alone, which is quicker. Repeatable.",
+            envvar="GPUCTL_PHASE",
+            autocompletion=_phases,
+        ),
+    ] = None,
     detailed_exitcode: Annotated[
         bool,
         typer.Option("--detailed-exitcode", help="Exit 3 when changes are pending.", envvar="GPUCTL_DETAILED_EXITCODE"),
@@ -31,19 +46,21 @@ def command(
     from gpuctl.report import plan as report
 
     as_json = is_json(output)
+    phases = app.chosen(phase or ())
     consent = Consent(frozenset(replace or ()), frozenset(remove or ()))
     options = app.Options(spec, site, json=as_json, consent=consent, command="gpuctl plan")
     started = time.monotonic()
     with app.session(options, mutates=False) as ctx:
         if not as_json:
             print(f"{app.where(ctx.spec)}\n")
-        plans = app.plan(ctx, app.chosen(()))
+        plans = app.plan(ctx, phases)
     if as_json:
         print_document(report.document(ctx.spec.name, plans))
     else:
         print("\n".join(report.lines(plans, diffs=diff)))
         seconds = time.monotonic() - started
         print(f"\n{report.summary(plans)}; observed in {seconds:.1f} s. Nothing has been changed.", end=" ")
-        print(f"Apply: gpuctl apply{options.rest}" if any(not made.empty for made in plans) else "")
+        word = phases[0].name if len(phases) == 1 else "apply"
+        print(f"Apply: gpuctl {word}{options.rest}" if any(not made.empty for made in plans) else "")
     if detailed_exitcode and any(not made.empty for made in plans):
         raise typer.Exit(int(Exit.CHANGES))
