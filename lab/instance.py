@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -66,10 +67,11 @@ def up(instance: Instance, spec: Path) -> None:
     if instance.root.exists():
         raise LabError(f"the lab {instance.name} is up, or was left behind: scripts/lab down --name {instance.name}")
     wanted = wanted_by(spec)
-    limits.require(wanted.hosts)
+    limits.require(wanted.hosts + _to_come())
     artifacts = build()
     instance.root.mkdir(parents=True, mode=0o755)
     try:
+        instance.hosts_file.write_text(str(wanted.hosts), encoding="utf-8")
         network.up(instance, wanted.gateway)
         provider.install(instance.root / "providers", sys.executable)
         (instance.root / "bin").mkdir()
@@ -85,6 +87,16 @@ def up(instance: Instance, spec: Path) -> None:
     except BaseException:
         down(instance)
         raise
+
+
+def _to_come() -> int:
+    """Hosts for which the labs that are up were made, and which do not run yet: they will want their share."""
+    found = 0
+    for instance in map(Instance, names()):
+        with contextlib.suppress(OSError, ValueError):
+            running = len(list(instance.root.glob("hosts/*/nspawn.pid")))
+            found += max(0, int(instance.hosts_file.read_text(encoding="utf-8")) - running)
+    return found
 
 
 def _export(instance: Instance, nfs: Path | None) -> None:

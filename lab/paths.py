@@ -45,6 +45,11 @@ class Instance:
         return self.root / "daemon.json"
 
     @property
+    def hosts_file(self) -> Path:
+        """How many hosts the lab was made for."""
+        return self.root / "hosts-wanted"
+
+    @property
     def git_password(self) -> Path:
         """What a push to the site's Git server needs; ``lab run`` has it as GIT_PASSWORD."""
         return self.root / "git-password"

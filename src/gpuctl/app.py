@@ -151,7 +151,9 @@ def chosen(names: Sequence[str]) -> tuple[Phase, ...]:
 
     known = [phase.name for phase in PHASES]
     if unknown := sorted(set(names) - set(known)):
-        raise GpuctlError(f"no such phase: {', '.join(unknown)}", next=f"one of {', '.join(known)}", exit_code=Exit.USAGE)
+        raise GpuctlError(
+            f"no such phase: {', '.join(unknown)}", next=f"one of {', '.join(known)}", exit_code=Exit.USAGE
+        )
     return tuple(phase for phase in PHASES if not names or phase.name in names)
 
 
