@@ -85,6 +85,8 @@ def _operator(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
     if wrong:
         fitting = table()["gpu_operator_for"].get(kubernetes)
         way_out = f"use {fitting}" if fitting else "see the GPU Operator's platform support page"
+        if fitting and _release(fitting) == _release(version):
+            way_out = "a newer Kubernetes: no maintained Operator supports this one"
         loc = OPERATOR if cluster.gpu.operator else KUBERNETES
         yield loc, f"GPU Operator {version.removeprefix('v')} {', '.join(wrong)}", way_out
 
