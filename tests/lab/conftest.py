@@ -247,11 +247,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
 
 
+# what needs the lab ``full``, with the shortest of the others: both halves end together
+HALF = ("test_bad_server.py", "test_damages.py", "test_jupyter.py")
+
+
 class ByLab(LoadScopeScheduling):
     """Who shares a lab runs in one process: no more than two are up at a time, or inotify instances run out."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "full" if nodeid.partition("::")[0].endswith(("test_damages.py", "test_jupyter.py")) else "others"
+        return "full" if nodeid.partition("::")[0].endswith(HALF) else "others"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab:
