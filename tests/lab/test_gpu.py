@@ -165,6 +165,7 @@ def test_a_card_on_which_cuda_fails_is_named(small: Lab) -> None:
     assert "CUDA failed on 1 card" in done.stderr
     assert "wk1 GPU-" in done.stderr
     assert "1 of 2 cards proven" in done.stdout
+    assert "CUDA has not run on GPU-" in outcomes(small, "GPU-04", code=6)["GPU-04"]["reason"]
     assert "2 of 2 cards proven" in small.gpuctl("gpu", "--yes").stdout
 
 
