@@ -278,11 +278,9 @@ def test_fleet_takes_over_the_hub_as_it_runs_and_brings_what_the_spec_changes(fu
     full.gpuctl("jupyter", "--yes")  # waits for Fleet, if it is not done
     assert "nothing to change" in full.gpuctl("jupyter", "--yes").stdout
     full.edit("{name: cpu, cpus: 1, memory: 2GiB}", "{name: cpu, cpus: 1, memory: 1GiB}")
-    assert "fleet/jupyterhub" in full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
-    full.gpuctl("manage", "--yes")  # writes the bundle into the repository
-    full.gpuctl("jupyter", "--yes")
-    found = outcomes(full, "management", "APP-01", "APP-02", code=0)
-    assert {check["outcome"] for check in found.values()} == {"pass"}
+    done = full.gpuctl("apply", "--yes").stdout
+    assert "fleet/jupyterhub" in done
+    assert full.proven in done
     full.gpuctl("plan", "--detailed-exitcode", code=0)
     full.edit(GITOPS, "")
     assert "belongs to Fleet's bundle" in full.gpuctl("jupyter", "--yes", code=1).stderr
