@@ -110,10 +110,9 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 `, cluster.ClusterCIDR, node, address, agentDir)), 0o600)
 	processes.start("kube-proxy", append([]string{"--config=" + agentDir + "/proxy.yaml"}, dashed(config.list("kube-proxy-arg"))...)...)
 	go (&podNetwork{node: node, address: address, cluster: cluster}).keep()
+	nodes := kubernetesClient(kubeletConfig).CoreV1().Nodes()
 	until(3*time.Minute, "registering the node", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_, err := kubernetesClient(kubeletConfig).CoreV1().Nodes().Get(ctx, node, meta.GetOptions{})
+		_, err := nodes.Get(context.Background(), node, meta.GetOptions{})
 		return err
 	})
 	if config.get("disable-network-policy", "false") != "true" {

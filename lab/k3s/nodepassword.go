@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	core "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
@@ -34,9 +33,7 @@ func nodePassword() string {
 func checkNodePassword(node, password string) error {
 	sum := sha256.Sum256([]byte(node + ":" + password))
 	hash, name := hex.EncodeToString(sum[:]), node+".node-password.k3s"
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	client := kubernetesClient(adminConfig)
+	ctx, client := context.Background(), kubernetesClient(adminConfig)
 	secrets := client.CoreV1().Secrets("kube-system")
 	known, err := secrets.Get(ctx, name, meta.GetOptions{})
 	switch {

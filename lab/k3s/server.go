@@ -51,7 +51,7 @@ func runServer(config Config) {
 	go supervisor.serve() // peers join and promote through it, also while the API is not up yet
 	promoteSelf(config)
 	startControlPlane(processes, config)
-	until(3*time.Minute, "waiting for the API server", func() error { return asked("/readyz") })
+	until(3*time.Minute, "waiting for the API server", apiAnswers("/readyz"))
 	writeUserKubeconfig(config)
 	applyManifests(config)
 	go supervisor.keepServers()
@@ -69,15 +69,16 @@ func kubectlAdmin(arguments ...string) (string, error) {
 	return string(output), err
 }
 
-// asked is nil when the API server answers this path with 200; else the error says what it said.
-func asked(path string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	said, err := kubernetesClient(adminConfig).RESTClient().Get().AbsPath(path).DoRaw(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(said)))
+// apiAnswers is the condition that the API server answers this path with 200; its error has what it said.
+func apiAnswers(path string) func() error {
+	client := kubernetesClient(adminConfig).RESTClient()
+	return func() error {
+		said, err := client.Get().AbsPath(path).DoRaw(context.Background())
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(said)))
+		}
+		return nil
 	}
-	return nil
 }
 
 // serverSecret is the password part of the token; a new cluster without one makes its own, as K3s does.
@@ -194,7 +195,7 @@ func startControlPlane(processes *children, config Config) {
 		arguments = append(arguments, "--encryption-provider-config="+encryptionCfg)
 	}
 	processes.start("kube-apiserver", append(arguments, dashed(config.list("kube-apiserver-arg"))...)...)
-	until(3*time.Minute, "waiting for the API server to listen", func() error { return asked("/livez") })
+	until(3*time.Minute, "waiting for the API server to listen", apiAnswers("/livez"))
 	for name, cert := range map[string]string{"controller": "client-controller", "scheduler": "client-scheduler"} {
 		kubeconfig(serverDir+"/cred/"+name+".kubeconfig", localAPI, tlsDir+"/"+cert, 0o600)
 	}
