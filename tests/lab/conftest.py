@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,10 @@ class Lab:
             process.wait(30)
         return process.returncode
 
+    def plan(self, phase: str, code: int) -> str:
+        """What the plan of one phase says; 3 is the code of pending changes, 0 of none."""
+        return self.gpuctl("plan", "--phase", phase, "--detailed-exitcode", code=code).stdout
+
     def call(self, name: str, /, **arguments: Any) -> Any:
         """A call of the lab: faults, and what happens inside hosts."""
         return client.call(self.instance, name, **arguments)
@@ -217,6 +222,24 @@ def eventually(lab: Lab, arguments: str, wanted: str, seconds: float = 60) -> No
     while (said := kubectl(lab, arguments)) != wanted:
         assert time.monotonic() < deadline, said
         time.sleep(1)
+
+
+@contextmanager
+def meanwhile(every: float, work: Callable[[], object]) -> Iterator[None]:
+    """Does it again and again, that many seconds apart, until the block ends."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every):
+            work()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(30)
 
 
 def _lab(name: str, text: str, folder: Path) -> Iterator[Lab]:

@@ -142,18 +142,18 @@ def test_the_stress_is_never_a_pass_here(small: Lab) -> None:
 def test_cards_that_a_pod_holds_are_left_to_it_and_said(small: Lab) -> None:
     small.inside(9011, f"k3s kubectl apply -f - <<'END'\n{HOLDER}\nEND")
     eventually(small, "get pod alice -o 'jsonpath={.status.phase}'", "Running")
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
     kubectl(small, "annotate node wk1 gpuctl.io/cuda-proof-")
-    plan = small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0).stdout
+    plan = small.plan("gpu", code=0)
     assert "wk1: 2 cards not proven, held by default/alice" in plan
     small.gpuctl("apply", "--yes", code=7)
     said = outcomes(small, "GPU-04", code=7)["GPU-04"]
     assert (said["outcome"], "held by default/alice" in said["reason"]) == ("unknown", True)
     assert kubectl(small, "get pod alice -o 'jsonpath={.status.phase}'") == "Running"
     kubectl(small, "delete pod alice")
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=3)
+    small.plan("gpu", code=3)
     assert "2 of 2 cards proven" in small.gpuctl("gpu", "--yes").stdout
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
 
 
 def test_a_card_on_which_cuda_fails_is_named(small: Lab) -> None:
@@ -172,25 +172,25 @@ def test_a_card_on_which_cuda_fails_is_named(small: Lab) -> None:
 def test_what_somebody_changed_of_the_release_is_put_back(small: Lab) -> None:
     kubectl(small, "-n gpu-operator scale deployment gpu-operator --replicas=0")
     kubectl(small, "-n gpu-operator delete daemonset gpu-operator-node-feature-discovery-worker")
-    plan = small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=3).stdout
+    plan = small.plan("gpu", code=3)
     assert "deployment/gpu-operator changed" in plan
     assert "daemonset/gpu-operator-node-feature-discovery-worker missing" in plan
     small.gpuctl("gpu", "--yes")
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
 
 
 def test_time_slicing_comes_and_goes(small: Lab) -> None:
     small.edit("count: 2}", "count: 2, sharing: time-slicing, replicas: 3}")
-    plan = small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=3).stdout
+    plan = small.plan("gpu", code=3)
     assert "nvidia.com/device-plugin.config=time-slicing-3" in plan
     small.gpuctl("gpu", "--yes")
     assert kubectl(small, ALLOCATABLE) == "6"
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
     assert {said["outcome"] for said in outcomes(small, "gpu", code=0).values()} == {"pass"}
     small.edit(", sharing: time-slicing, replicas: 3}", "}")
     small.gpuctl("gpu", "--yes")
     assert kubectl(small, ALLOCATABLE) == "2"
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
 
 
 def test_cards_are_cut_by_mig_and_made_whole_again(small: Lab) -> None:
@@ -201,12 +201,9 @@ def test_cards_are_cut_by_mig_and_made_whole_again(small: Lab) -> None:
     assert "cannot be cut anew" in refused
     assert "default/alice" in refused
     kubectl(small, "delete pod alice")
-    assert (
-        "nvidia.com/mig.config=all-balanced"
-        in small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=3).stdout
-    )
+    assert "nvidia.com/mig.config=all-balanced" in small.plan("gpu", code=3)
     small.gpuctl("gpu", "--yes")
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
     slices = kubectl(small, "get node wk1 -o 'jsonpath={.status.allocatable}'")
     for resource in ('"nvidia.com/mig-1g.10gb":"4"', '"nvidia.com/mig-2g.20gb":"2"', '"nvidia.com/mig-3g.40gb":"2"'):
         assert resource in slices
@@ -217,7 +214,7 @@ def test_cards_are_cut_by_mig_and_made_whole_again(small: Lab) -> None:
     small.edit(", sharing: mig, mig: all-1g.10gb}", "}")
     small.gpuctl("gpu", "--yes")
     assert kubectl(small, ALLOCATABLE) == "2"
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
 
 
 def test_what_a_killed_helm_left_is_taken_up_by_the_next_run(small: Lab) -> None:
@@ -233,12 +230,9 @@ def test_what_a_killed_helm_left_is_taken_up_by_the_next_run(small: Lab) -> None
     pending = {**record, "metadata": metadata, "data": {"release": packed}}
     small.inside(9011, f"k3s kubectl create -f - <<'END'\n{json.dumps(pending)}\nEND")
     assert "pending-upgrade" in outcomes(small, "MGT-05", code=6)["MGT-05"]["reason"]
-    assert (
-        "left pending-upgrade by an earlier run"
-        in small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=3).stdout
-    )
+    assert "left pending-upgrade by an earlier run" in small.plan("gpu", code=3)
     assert "taken up where it was left" in small.gpuctl("gpu", "--yes").stdout
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
 
 
 def test_kill_in_the_gpu_phase(small: Lab) -> None:
@@ -246,7 +240,7 @@ def test_kill_in_the_gpu_phase(small: Lab) -> None:
     kubectl(small, "annotate node wk1 gpuctl.io/cuda-proof-")
     assert small.interrupted("gpu", "--yes", at="==> gpu", number=signal.SIGKILL) == -signal.SIGKILL
     small.gpuctl("gpu", "--yes")
-    small.gpuctl("plan", "--phase", "gpu", "--detailed-exitcode", code=0)
+    small.plan("gpu", code=0)
 
 
 def test_a_release_of_somebody_else_is_not_touched(small: Lab) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import Applied, Lab, eventually, kubectl, outcomes
+from tests.lab.conftest import Applied, Lab, eventually, kubectl, meanwhile, outcomes
 from tests.lab.test_gpu import HOLDER
 
 pytestmark = pytest.mark.usefixtures("applied")
@@ -118,7 +117,7 @@ def test_a_second_apply_changes_nothing_and_the_secrets_are_in_no_output(full: L
 def test_cards_that_notebooks_hold_are_theirs_and_a_full_quota_is_no_fault(full: Lab) -> None:
     assert notebook(full, "start", "alice", "two") == "ready"
     assert notebook(full, "run", "alice", "print(6 * 7)") == "42"
-    full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=0)
+    full.plan("jupyter", code=0)
     said = outcomes(full, "applications", code=7)
     assert (said["APP-02"]["outcome"], said["APP-03"]["outcome"], said["APP-04"]["outcome"]) == (
         "unknown", "unknown", "pass",
@@ -140,21 +139,21 @@ def test_a_new_password_reaches_the_hub_and_no_key_is_rotated(full: Lab) -> None
     before = secret(full)
     full.edit("password: env:HUB_PASSWORD", "password: env:OTHER_PASSWORD")
     full.other["OTHER_PASSWORD"] = "another-password"
-    plan = full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
+    plan = full.plan("jupyter", code=3)
     assert "values.yaml  [the hub restarts, running notebooks go on]" in plan
     assert "another-password" not in plan
     full.gpuctl("jupyter", "--yes")
     after = secret(full)
     assert "another-password" in after.pop("values.yaml")
     assert after == {name: value for name, value in before.items() if name != "values.yaml"}
-    full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=0)
+    full.plan("jupyter", code=0)
 
 
 def test_kill_in_the_phase_and_on(full: Lab) -> None:
     full.edit("quota: {notebooks: 4", "culling: {idle: 2h}\n  quota: {notebooks: 4")
     assert full.interrupted("jupyter", "--yes", at="==> jupyter", number=signal.SIGKILL) == -signal.SIGKILL
     full.gpuctl("jupyter", "--yes")
-    full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=0)
+    full.plan("jupyter", code=0)
 
 
 def test_a_hub_that_is_down_is_named_once_and_brought_back(full: Lab) -> None:
@@ -163,7 +162,7 @@ def test_a_hub_that_is_down_is_named_once_and_brought_back(full: Lab) -> None:
     said = outcomes(full, "applications", code=6)
     assert said["APP-01"]["outcome"] == "fail"
     assert {check["cause"] for check in said.values()} == {said["APP-01"]["cause"]}
-    assert "deployment/hub changed" in full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
+    assert "deployment/hub changed" in full.plan("jupyter", code=3)
     full.gpuctl("jupyter", "--yes")
     assert outcomes(full, "APP-01", code=0)["APP-01"]["outcome"] == "pass"
 
@@ -180,25 +179,16 @@ def saboteur(lab: Lab) -> Iterator[None]:
         "while read -r name found; do [ $found = 2/ ] || continue; "
         f"k3s kubectl -n {NAMESPACE} patch pod $name --type merge -p {stuck}; done; true"
     )
-    over = threading.Event()
 
-    def work() -> None:
-        held = 0.0
-        while not over.wait(0.3):
-            for folder, _, files in os.walk(lab.instance.root / "nfs/exports"):
-                if ".gpuctl-verify" in files:
-                    Path(folder, ".gpuctl-verify").unlink(missing_ok=True)
-            if time.monotonic() - held > 2:
-                held = time.monotonic()
-                lab.inside(9011, hold)
+    def forget() -> None:
+        for folder, _, files in os.walk(lab.instance.root / "nfs/exports"):
+            if ".gpuctl-verify" in files:
+                Path(folder, ".gpuctl-verify").unlink(missing_ok=True)
 
-    thread = threading.Thread(target=work)
-    thread.start()
     try:
-        yield
+        with meanwhile(0.3, forget), meanwhile(2, lambda: lab.inside(9011, hold)):
+            yield
     finally:
-        over.set()
-        thread.join(30)
         free = '\'{"metadata":{"finalizers":null}}\''
         lab.inside(
             9011, f"for p in $({pods} name); do k3s kubectl -n {NAMESPACE} patch $p --type merge -p {free}; done"
@@ -227,7 +217,7 @@ def test_each_damage_fails_its_check(full: Lab) -> None:
     assert "cpu: reaches Kubernetes API" in reasons["APP-06"]
     assert "two: after 9" in reasons["APP-07"]
     assert "intruder: c is privileged" in reasons["SEC-05"]
-    assert "namespace/jupyterhub" in full.gpuctl("plan", "--phase", "jupyter", "--detailed-exitcode", code=3).stdout
+    assert "namespace/jupyterhub" in full.plan("jupyter", code=3)
     full.gpuctl("jupyter", "--yes")
 
 

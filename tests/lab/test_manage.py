@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import SMALL, Lab, _lab, kubectl, outcomes
+from tests.lab.conftest import SMALL, Lab, _lab, kubectl, meanwhile, outcomes
 
 SERVER = 9011
 NFS = "  nfs: {server: 10.0.0.5, path: /export}\n"
@@ -185,25 +184,17 @@ def test_volumes_of_a_silent_server_are_named(lab: Lab) -> None:
 
 
 def test_a_share_that_changes_what_was_written_is_named(lab: Lab) -> None:
-    over = threading.Event()
-
     def spoil() -> None:
-        while not over.wait(0.2):
-            for folder, _, files in os.walk(lab.instance.root / "nfs/exports"):
-                blob = Path(folder, "blob")
-                with suppress(FileNotFoundError):
-                    # who wrote it has taken its sum by then, who reads it has not been started
-                    if "blob" in files and time.time() - blob.stat().st_mtime > 0.5:
-                        with blob.open("ab") as stream:
-                            stream.write(b"x")
+        for folder, _, files in os.walk(lab.instance.root / "nfs/exports"):
+            blob = Path(folder, "blob")
+            with suppress(FileNotFoundError):
+                # who wrote it has taken its sum by then, who reads it has not been started
+                if "blob" in files and time.time() - blob.stat().st_mtime > 0.5:
+                    with blob.open("ab") as stream:
+                        stream.write(b"x")
 
-    thread = threading.Thread(target=spoil)
-    thread.start()
-    try:
+    with meanwhile(0.2, spoil):
         found = outcomes(lab, "CLU-16", code=6)
-    finally:
-        over.set()
-        thread.join(30)
     assert "reads something else than was written" in found["CLU-16"]["reason"]
 
 
