@@ -67,7 +67,7 @@ def up(instance: Instance, spec: Path) -> None:
     if instance.root.exists():
         raise LabError(f"the lab {instance.name} is up, or was left behind: scripts/lab down --name {instance.name}")
     wanted = wanted_by(spec)
-    limits.require(wanted.hosts + _to_come())
+    limits.require(wanted.hosts, _to_come())
     artifacts = build()
     instance.root.mkdir(parents=True, mode=0o755)
     try:

@@ -11,9 +11,13 @@ from lab.shell import LabError
 INOTIFY_PER_HOST = 17
 
 
-def require(hosts: int) -> None:
-    """LabError when the kernel does not let root make enough inotify instances: K3s would die saying little of it."""
-    wanted = hosts * INOTIFY_PER_HOST
+def require(hosts: int, others: int) -> None:
+    """LabError when the kernel does not let root make enough inotify instances: K3s would die saying little of it.
+
+    ``others``: hosts that labs which are up are to start yet.
+    """
+    wanted = (hosts + others) * INOTIFY_PER_HOST
+    besides = f" and {others} that other labs are to start yet" if others else ""
     libc = ctypes.CDLL(None, use_errno=True)
     taken: list[int] = []
     try:
@@ -21,7 +25,7 @@ def require(hosts: int) -> None:
             made = libc.inotify_init1(os.O_CLOEXEC)
             if made < 0:
                 raise LabError(
-                    f"{hosts} hosts need about {wanted} inotify instances, and this machine lets root make "
+                    f"{hosts} hosts{besides} need about {wanted} inotify instances, and this machine lets root make "
                     f"{len(taken)} more: take other labs down, or raise the limit that the others share "
                     f"(sysctl fs.inotify.max_user_instances={2 * wanted + 128})"
                 )

@@ -27,6 +27,7 @@ def command(
             help="Plan this phase alone, which is quicker. Repeatable.",
             envvar="GPUCTL_PHASE",
             autocompletion=_phases,
+            metavar="PHASE",
         ),
     ] = None,
     detailed_exitcode: Annotated[

@@ -127,7 +127,7 @@ class Kubernetes:
             self._resources[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
         if kind not in self._resources[version]:
             del self._resources[version]
-            raise GpuctlError(f"the cluster does not know the kind {kind} of {version}", status=HTTPStatus.NOT_FOUND)
+            raise GpuctlError(f"the cluster does not know the kind {kind} of {version}", status=404)
         plural, namespaced = self._resources[version][kind]
         where = f"/namespaces/{item['metadata'].get('namespace') or namespace}" if namespaced else ""
         return f"{base}{where}/{plural}/{item['metadata']['name']}"
@@ -147,7 +147,7 @@ class Kubernetes:
             path = self.path_of(item, namespace)
             live = self.get(path)
         except GpuctlError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
+            if error.status != 404:
                 raise
             return "missing"
         try:

@@ -156,7 +156,7 @@ def wait_until_ready(state: State, desired: Mapping[str, Any]) -> None:
 def recent(state: State, unit: str, since: str = "") -> list[str]:
     """The end of the journal, oldest line first. Without --reverse, --since makes --lines count from the start."""
     command = ["journalctl", f"--unit={unit}", "--output=cat", "--reverse", f"--lines={JOURNAL}"]
-    said = state.attempt([*command, f"--since={since}"] if since else command, seconds=10).stdout
+    said = state.attempt([*command, f"--since={since}"] if since else command).stdout
     return said.splitlines()[::-1]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any
 
 from gpuctl.context import Context
@@ -77,7 +76,7 @@ def _must_know_helm(ctx: Context, wanted: dict[str, Any]) -> None:
     try:
         ctx.kubernetes.path_of(wanted, ingress.TRAEFIK_NAMESPACE)
     except GpuctlError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
+        if error.status != 404:
             raise
         raise GpuctlError(
             "this K3s brings no Traefik",

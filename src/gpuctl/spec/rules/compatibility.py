@@ -84,9 +84,12 @@ def _operator(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
         wrong.append(f"supports Kubernetes {known[0]} to {known[1]}, not {kubernetes}")
     if wrong:
         fitting = table()["gpu_operator_for"].get(kubernetes)
-        way_out = f"use {fitting}" if fitting else "see the GPU Operator's platform support page"
-        if fitting and _release(fitting) == _release(version):
+        if not fitting:
+            way_out = "see the GPU Operator's platform support page"
+        elif _release(fitting) == _release(version):
             way_out = "a newer Kubernetes: no maintained Operator supports this one"
+        else:
+            way_out = f"use {fitting}"
         loc = OPERATOR if cluster.gpu.operator else KUBERNETES
         yield loc, f"GPU Operator {version.removeprefix('v')} {', '.join(wrong)}", way_out
 
