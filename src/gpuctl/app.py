@@ -46,6 +46,7 @@ class Options:
     consent: Consent = field(default_factory=Consent)
     command: str = "gpuctl"
     quiet: bool = False
+    patience: float = 1.0
 
     @property
     def rest(self) -> str:
@@ -93,7 +94,7 @@ def session(options: Options, *, mutates: bool) -> Iterator[Context]:
     log = observers.LogFile(workspace.new_log())
     seen: list[observers.Observer] = [log, _presenter(options, mutates=mutates)]
     emit = observers.fan_out(seen, redactor)
-    ctx = Context(spec, workspace, emit, redactor, stop.flag, options.consent)
+    ctx = Context(spec, workspace, emit, redactor, stop.flag, options.consent, options.patience)
     try:
         with signals.handled(stop, lambda text: emit(Event("warning", text))):
             ctx.say("log", "started", command=options.command, cluster=spec.name, endpoint=spec.site.proxmox.endpoint)

@@ -33,7 +33,10 @@ class Consent:
 
 @dataclass(frozen=True)
 class Context:
-    """Adapters are made on first use, so that a command imports only what it needs."""
+    """Adapters are made on first use, so that a command imports only what it needs.
+
+    ``patience`` stretches every deadline of the run: 2 for a machine that needs twice the usual time.
+    """
 
     spec: Resolved
     workspace: Workspace
@@ -41,6 +44,7 @@ class Context:
     redactor: Redactor
     stop: Flag
     consent: Consent = field(default_factory=Consent)
+    patience: float = 1.0
 
     def say(self, kind: Kind, message: str, *, phase: str = "", target: str = "", **data: object) -> None:
         """Emit an event."""
@@ -48,7 +52,7 @@ class Context:
 
     def deadline(self, seconds: float, what: str) -> Deadline:
         """A deadline that also ends when the run is interrupted."""
-        return Deadline.after(seconds, what, self.stop)
+        return Deadline.after(seconds * self.patience, what, self.stop)
 
     @cached_property
     def proxmox(self) -> Proxmox:

@@ -51,7 +51,7 @@ nodes:
       disk: 40GiB
       scratch: 50GiB
       gpus: {model: a100-pcie-80gb, count: 2}
-kubernetes: {version: v1.34.4+k3s1}
+kubernetes: {version: v1.35.4+k3s1}
 storage: {scratch: {class: fast-scratch}}
 """
 
@@ -60,7 +60,7 @@ HUB_PASSWORD = "anybody-may-know-this"
 # the same with everything that runs on it: ingress, NFS, certificates, Rancher, notebooks
 FULL_SMALL = (
     SMALL.replace("api_vip: 10.0.0.100}", "api_vip: 10.0.0.100, ingress_vip: 10.0.0.101}")
-    .replace("v1.34.4+k3s1}", "v1.34.4+k3s1, ingress: nginx}")
+    .replace("v1.35.4+k3s1}", "v1.35.4+k3s1, ingress: nginx}")
     .replace("storage: {scratch:", "storage: {nfs: {server: 10.0.0.5, path: /export}, scratch:")
     + """\
 management:
@@ -289,7 +289,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab:
 STATE = """
 hostname; systemctl --failed --no-legend --plain; systemctl show --property=Id,ActiveState,NRestarts 'k3s*'
 journalctl --quiet --output=short --reverse --unit='k3s*' --lines=2000 |
-  grep -E 'level=(fatal|error)|: [EF][0-9]{4} |panic: |exited, code=|Failed with' | head -n 12
+  grep -E 'level=(fatal|error)|: [EF][0-9]{4} |panic: |exited, code=|Failed with' |
+  grep -v summary_sys_containers | head -n 12
 """
 
 
@@ -308,7 +309,7 @@ def _state(lab: Lab) -> str:
     said = [Path("/proc/loadavg").read_text(encoding="utf-8"), *Path("/proc/meminfo").read_text().splitlines()[:3]]
     for host in sorted(path.name for path in (lab.instance.root / "hosts").glob("*")):
         try:
-            said.append(lab.inside(int(host), f"{STATE}; true"))
+            said.append(lab.inside(int(host), f"{STATE.strip()}; true"))
         except (LabError, OSError) as error:
             said.append(f"{host}: {error}")
     return "\n".join(said)

@@ -68,7 +68,7 @@ DAMAGES = [
 
 # the cluster is as it was, and the spec promises something else
 PROMISES: list[tuple[str, dict[str, str], str]] = [
-    ("CLU-02", {"v1.34.4+k3s1": "v1.34.3+k3s1"}, "v1.34.4+k3s1"),
+    ("CLU-02", {"v1.35.4+k3s1": "v1.35.3+k3s1"}, "v1.35.4+k3s1"),
     (
         "GPU-03",
         {"kubernetes: {version": "gpu: {operator: v26.3.2}\nkubernetes: {version"},

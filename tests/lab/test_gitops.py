@@ -38,7 +38,7 @@ spec:
 
 SPEC = (
     SMALL.replace("api_vip: 10.0.0.100}", "api_vip: 10.0.0.100, ingress_vip: 10.0.0.101}").replace(
-        "v1.34.4+k3s1}", "v1.34.4+k3s1, ingress: nginx}"
+        "v1.35.4+k3s1}", "v1.35.4+k3s1, ingress: nginx}"
     )
     + GITOPS
 )

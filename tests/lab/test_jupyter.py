@@ -268,6 +268,9 @@ def test_fleet_takes_over_the_hub_as_it_runs_and_brings_what_the_spec_changes(fu
     full.gpuctl("jupyter", "--yes")  # waits for Fleet, if it is not done
     assert "nothing to change" in full.gpuctl("jupyter", "--yes").stdout
     full.edit("{name: cpu, cpus: 1, memory: 2GiB}", "{name: cpu, cpus: 1, memory: 1GiB}")
+    alone = full.gpuctl("jupyter", "--yes", code=1)
+    assert "the phase manage gives it to the repository first" in alone.stdout
+    assert "the repository does not have the bundle jupyterhub as the spec wants it" in alone.stderr
     done = full.gpuctl("apply", "--yes").stdout
     assert "fleet/jupyterhub" in done
     assert full.proven in done

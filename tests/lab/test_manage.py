@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.lab.conftest import SMALL, Lab, _lab, kubectl, meanwhile, outcomes
+from tests.lab.conftest import ROOT, SMALL, Lab, _lab, kubectl, meanwhile, outcomes
 
 SERVER = 9011
 NFS = "  nfs: {server: 10.0.0.5, path: /export}\n"
 RANCHER = "management:\n  rancher: {hostname: rancher.example, replicas: 1}\n"
 MANAGED = (
     SMALL.replace("api_vip: 10.0.0.100}", "api_vip: 10.0.0.100, ingress_vip: 10.0.0.101}")
-    .replace("{version: v1.34.4+k3s1}", "{version: v1.34.4+k3s1, ingress: nginx}")
+    .replace("{version: v1.35.4+k3s1}", "{version: v1.35.4+k3s1, ingress: nginx}")
     .replace("storage: {scratch: {class: fast-scratch}}\n", f"storage:\n  scratch: {{class: fast-scratch}}\n{NFS}")
     + RANCHER
 )
@@ -240,6 +245,102 @@ def test_a_first_password_that_works_again_is_named_and_rotated(lab: Lab) -> Non
     lab.gpuctl("manage", "--yes")
     assert outcomes(lab, "SEC-03", code=0)["SEC-03"]["outcome"] == "pass"
     assert kubectl(lab, "get tokens.management.cattle.io -o name") == sessions
+
+
+# versions of Rancher's chart that only the test's mirror has: the lab's with a part replaced, and what is said of each
+BROKEN = {
+    "2.14.1": (
+        "values.schema.json",
+        '"replicas": {"type": "integer"',
+        '"replicas": {"type": "string"',
+        "does not know these",
+    ),
+    "2.14.2": ("templates/all.yaml", "image: rancher/rancher:", "image: rancher/none:", "does not start: .*Image"),
+    "2.14.3": ("templates/all.yaml", "args: [", "args: [--no-such-flag, ", "does not start: CrashLoop"),
+}
+
+
+def mirror(lab: Lab) -> None:
+    """A mirror of charts beside the spec: the lab's, and the broken ones."""
+    site = yaml.safe_load(lab.site.read_text(encoding="utf-8"))
+    folder = lab.folder / "charts"
+    shutil.copytree(site["mirrors"]["charts"], folder)
+    chart = ROOT / "lab/charts/rancher"
+    for version, (file, old, new, _) in BROKEN.items():
+        with tarfile.open(folder / f"rancher-{version}.tgz", "w:gz") as archive:
+            for path in sorted(path for path in chart.rglob("*") if path.is_file()):
+                name = str(path.relative_to(chart))
+                text = path.read_text(encoding="utf-8")
+                if name == file:
+                    assert old in text
+                    text = text.replace(old, new)
+                if name == "Chart.yaml":
+                    text = text.replace("\nversion: 2.14.0", f"\nversion: {version}")
+                member = tarfile.TarInfo(f"rancher/{name}")
+                member.size = len(text.encode())
+                archive.addfile(member, io.BytesIO(text.encode()))
+    site["mirrors"]["charts"] = str(folder)
+    (lab.folder / "site.yaml").write_text(yaml.safe_dump(site), encoding="utf-8")
+
+
+def test_a_bad_chart_is_named_and_the_right_one_brings_rancher_back(lab: Lab) -> None:
+    mirror(lab)
+    lab.edit("replicas: 1}", "replicas: 1, version: 2.14.9}")
+    assert "the chart rancher-2.14.9.tgz is not in the mirror" in lab.gpuctl("manage", "--yes", code=1).stderr
+    before = "2.14.9"
+    for version, (*_, words) in BROKEN.items():
+        lab.edit(before, version)
+        said = lab.gpuctl("manage", "--yes", "--patience", "0.1", code=1).stderr
+        assert re.search(words, said), said
+        before = version
+    assert "log: " in said  # what the container says of itself
+    lab.edit(f", version: {before}", "")
+    package = lab.workspace / "helm/charts/rancher-2.14.0.tgz"
+    package.write_bytes(package.read_bytes() + b"\0")
+    said = lab.gpuctl("manage", "--yes", code=1).stderr
+    assert "the chart rancher-2.14.0.tgz is not the one that was used before" in said
+    lab.gpuctl("manage", "--yes")
+    assert planned(lab) == []
+
+
+CUT_OFF = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: cut-off}
+spec: {podSelector: {}, policyTypes: [Ingress]}
+"""
+FULL = """
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: full}
+spec: {hard: {count/secrets: 0}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "obstacle", "damage", "what"),
+    [
+        ("nginx-ingress", CUT_OFF, "", ("the ingress has no address: 10.0.0.101 takes no connections",)),
+        ("cattle-system", CUT_OFF, "", ("Rancher is silent", "https://rancher.example at 10.0.0.101")),
+        (
+            "cattle-system",
+            FULL,
+            "-n cattle-system delete secret tls-rancher-ingress",
+            ("the certificate tls-rancher-ingress was not issued", "Issuing certificate as Secret does not exist"),
+        ),
+    ],
+)
+def test_what_does_not_come_is_named_when_its_time_is_over(
+    lab: Lab, namespace: str, obstacle: str, damage: str, what: tuple[str, ...]
+) -> None:
+    kubectl(lab, f"-n {namespace} apply -f - <<'EOF'{obstacle}EOF")
+    if damage:
+        kubectl(lab, damage)
+    said = lab.gpuctl("manage", "--yes", "--patience", "0.05", code=1).stderr
+    kubectl(lab, f"-n {namespace} delete -f - <<'EOF'{obstacle}EOF")
+    assert [words for words in what if words not in said] == [], said
+    lab.gpuctl("manage", "--yes")
+    assert planned(lab) == []
 
 
 def test_rancher_and_what_only_it_needed_go(lab: Lab) -> None:

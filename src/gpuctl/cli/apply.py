@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Junit, Output, Remove, Replace, Site, Spec, Yes, is_json
+from gpuctl.cli.options import DEFAULT_SPEC, Junit, Output, Patience, Remove, Replace, Site, Spec, Yes, is_json
 
 # a cluster that was just made is still electing leaders and importing images
 REST_SECONDS = 120.0
@@ -20,10 +20,11 @@ def command(
     replace: Replace = None,
     remove: Remove = None,
     junit: Junit = None,
+    patience: Patience = 1.0,
     output: Output = "text",
 ) -> None:
     """Make the live cluster what the spec says, then verify it."""
-    run((), spec, site, yes, replace, remove, output, junit, checks=True)
+    run((), spec, site, yes, replace, remove, output, junit, patience, checks=True)
 
 
 def run(
@@ -35,6 +36,7 @@ def run(
     remove: Sequence[str] | None,
     output: str,
     junit: Junit,
+    patience: float,
     *,
     checks: bool,
 ) -> None:
@@ -47,7 +49,7 @@ def run(
 
     command_name = f"gpuctl {phases[0] if phases else 'apply'}"
     consent = Consent(frozenset(replace or ()), frozenset(remove or ()))
-    options = app.Options(spec, site, is_json(output), yes, consent, command_name)
+    options = app.Options(spec, site, is_json(output), yes, consent, command_name, patience=patience)
     started = time.monotonic()
     report = None
     with app.session(options, mutates=True) as ctx:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Output, Site, Spec, is_json
+from gpuctl.cli.options import DEFAULT_SPEC, Output, Patience, Site, Spec, is_json
 
 
 def command(
@@ -18,6 +18,7 @@ def command(
             "--confirm", metavar="NAME", help="The cluster's name, instead of typing it.", envvar="GPUCTL_CONFIRM"
         ),
     ] = None,
+    patience: Patience = 1.0,
     output: Output = "text",
 ) -> None:
     """Remove every VM, disk, mapping and image of the cluster, and prove that nothing is left."""
@@ -25,7 +26,7 @@ def command(
     from gpuctl.cli.consent import confirm_name
     from gpuctl.phases import teardown
 
-    options = app.Options(spec, site, is_json(output), command="gpuctl destroy")
+    options = app.Options(spec, site, is_json(output), command="gpuctl destroy", patience=patience)
     with app.session(options, mutates=True) as ctx:
         planned = teardown.plan(ctx)
         ctx.say("run.started", teardown.describe(planned, ctx.spec))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpuctl.cli.options import DEFAULT_SPEC, Out, Output, Site, Spec, Yes, is_json
+from gpuctl.cli.options import DEFAULT_SPEC, Out, Output, Patience, Site, Spec, Yes, is_json
 from gpuctl.cli.render import write
 
 if TYPE_CHECKING:
@@ -30,12 +30,19 @@ def render(spec: Spec = DEFAULT_SPEC, site: Site = None, out: Out = Path("render
 
 
 @app.command("push")
-def push(spec: Spec = DEFAULT_SPEC, site: Site = None, yes: Yes = False, output: Output = "text") -> None:
+def push(
+    spec: Spec = DEFAULT_SPEC,
+    site: Site = None,
+    yes: Yes = False,
+    patience: Patience = 1.0,
+    output: Output = "text",
+) -> None:
     """Show how the repository differs from the spec, and commit the spec's version: one commit, never by force."""
     from gpuctl import app as application
     from gpuctl.phases.manage import gitops
 
-    options = application.Options(spec, site, is_json(output), yes, command="gpuctl gitops push")
+    command = "gpuctl gitops push"
+    options = application.Options(spec, site, is_json(output), yes, command=command, patience=patience)
     with application.session(options, mutates=True) as ctx:
         _carry_out(ctx, options, gitops.push(ctx), "the repository holds what the spec says")
 
@@ -46,13 +53,15 @@ def adopt(
     spec: Spec = DEFAULT_SPEC,
     site: Site = None,
     yes: Yes = False,
+    patience: Patience = 1.0,
     output: Output = "text",
 ) -> None:
     """Move a release between gpuctl and Fleet without stopping it: to Fleet when the spec lists its bundle, or back."""
     from gpuctl import app as application
     from gpuctl.phases.manage import adopt
 
-    options = application.Options(spec, site, is_json(output), yes, command=f"gpuctl gitops adopt {bundle}")
+    command = f"gpuctl gitops adopt {bundle}"
+    options = application.Options(spec, site, is_json(output), yes, command=command, patience=patience)
     with application.session(options, mutates=True) as ctx:
         _carry_out(ctx, options, adopt.plan(ctx, bundle), "its owner is the right one already")
 

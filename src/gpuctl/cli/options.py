@@ -46,6 +46,18 @@ Findings = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder for the files.", envvar="GPUCTL_OUT")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the plan without being asked.", envvar="GPUCTL_YES")]
 
+Patience = Annotated[
+    float,
+    typer.Option(
+        "--patience",
+        metavar="FACTOR",
+        min=0.01,
+        max=100,
+        help="Wait this many times as long as usual for everything; more than 1 on slow machines.",
+        envvar="GPUCTL_PATIENCE",
+    ),
+]
+
 
 def _nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     """Completion: the nodes of the spec; none while it cannot be read."""

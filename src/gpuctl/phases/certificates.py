@@ -106,6 +106,6 @@ def wait(ctx: Context, phase: str, namespace: str, name: str) -> None:
     raise GpuctlError(
         f"the certificate {name} was not issued within {deadline.seconds:.0f} s",
         where=f"Certificate {namespace}/{name}",
-        cause="\n".join([words, *story(ctx, namespace, name)]),
+        cause="\n".join(dict.fromkeys([words, *story(ctx, namespace, name)])),
         next=f"kubectl -n {namespace} describe certificate,certificaterequest,order,challenge; then run the same again",
     )

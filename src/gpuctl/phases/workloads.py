@@ -117,7 +117,7 @@ class Watch:
                 self._ctx.say("target", f"{trouble.reason} on {trouble.node}", phase=self._phase, target=where)
         self._since = {key: self._since.get(key, now) for key in seen}
         for key, since in self._since.items():
-            if now - since > TROUBLE_SECONDS:
+            if now - since > TROUBLE_SECONDS * self._ctx.patience:
                 raise self.error(seen[key])
 
     def error(self, trouble: Trouble) -> GpuctlError:

@@ -260,7 +260,7 @@ class Nodes(Part):
 
 class Kubernetes(Part):
     version: str = Field(
-        description="K3s release.", examples=["v1.34.4+k3s1"], pattern=rf"^v{RELEASE}\+k3s[0-9]{{1,4}}$"
+        description="K3s release.", examples=["v1.35.4+k3s1"], pattern=rf"^v{RELEASE}\+k3s[0-9]{{1,4}}$"
     )
     pod_cidr: Cidr = Field(IPv4Network("10.42.0.0/16"), description="Addresses of pods.")
     service_cidr: Cidr = Field(IPv4Network("10.43.0.0/16"), description="Addresses of Services.")

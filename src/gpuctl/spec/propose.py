@@ -16,7 +16,7 @@ from gpuctl.spec.units import GIB
 from gpuctl.spec.versions import gpu_model
 
 IMAGE = "https://cloud-images.ubuntu.com/releases/noble/release-20251026/ubuntu-24.04-server-cloudimg-amd64.img"
-KUBERNETES = "v1.34.4+k3s1"
+KUBERNETES = "v1.35.4+k3s1"
 VM_ID_BASES = (9000, 10_000, 11_000, 12_000, 20_000)
 THREE_FROM = 96 * GIB
 # of a server that could not be asked

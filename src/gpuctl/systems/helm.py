@@ -231,6 +231,8 @@ def _cause(text: str) -> str:
 def _advice(text: str) -> str:
     if "don't meet the specifications of the schema" in text:
         return "the chart does not know these values: is its version one that gpuctl supports?"
+    if "requires kubeVersion" in text:
+        return "another version of the chart, or of Kubernetes: gpuctl validate says which are known to fit"
     if "invalid ownership metadata" in text:
         return "the named object belongs to somebody else: remove it, or give it up to this release"
     return "the run's log has all of it; then run the same command again"

@@ -19,7 +19,7 @@ TOOLS = {
     "helm": "v3.16.2+g13654a5",
     "ssh": "OpenSSH_9.2p1 Debian-2+deb12u5, OpenSSL 3.0.15",
     "git": "git version 2.39.5",
-    "kubectl": "Client Version: v1.34.1",
+    "kubectl": "Client Version: v1.35.1",
 }
 
 

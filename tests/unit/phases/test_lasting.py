@@ -24,7 +24,7 @@ SETTINGS = {
     "cluster-domain": "cluster.local",
     "flannel-backend": "vxlan",
 }
-SEEN = {"cp1": Observed("eth0", "", data=True, member=True, version="v1.34.4+k3s1", settings=SETTINGS)}
+SEEN = {"cp1": Observed("eth0", "", data=True, member=True, version="v1.35.4+k3s1", settings=SETTINGS)}
 
 
 def test_a_server_s_own_configuration_is_what_is_seen_of_it(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_server_s_own_configuration_is_what_is_seen_of_it(tmp_path: Path) -> N
         (tmp_path / path).write_text(text, encoding="utf-8")
     (tmp_path / "var/lib/rancher/k3s/server/db/etcd").mkdir(parents=True)
     (tmp_path / "usr/local/bin").mkdir(parents=True)
-    (tmp_path / "usr/local/bin/k3s").symlink_to("/usr/local/lib/gpuctl/k3s/v1.34.4+k3s1/k3s")
+    (tmp_path / "usr/local/bin/k3s").symlink_to("/usr/local/lib/gpuctl/k3s/v1.35.4+k3s1/k3s")
     script = observe._script(SPEC.servers[0])
     for folder in ("/etc/rancher", "/var/lib/rancher", "/usr/local/bin"):
         script = script.replace(f'"{folder}', f'"{tmp_path}{folder}')
@@ -49,7 +49,7 @@ def test_a_server_s_own_configuration_is_what_is_seen_of_it(tmp_path: Path) -> N
     done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, timeout=30)
     seen = Observed(**json.loads(done.stdout))
     assert seen.settings == {key: config[key] for key in SETTINGS}
-    assert (seen.version, seen.founder, seen.member) == ("v1.34.4+k3s1", True, True)
+    assert (seen.version, seen.founder, seen.member) == ("v1.35.4+k3s1", True, True)
     lasting.refuse(SPEC, {"cp1": seen})
 
 
@@ -75,11 +75,11 @@ def test_what_lasts_is_refused_with_the_way_back(field: str, value: str) -> None
 @pytest.mark.parametrize(
     ("version", "way_out"),
     [
-        ("v1.34.3+k3s1", ""),
-        ("v1.34.9+k3s1", ""),
-        ("v1.35.0+k3s1", ""),
-        ("v1.33.9+k3s1", "name a release of v1.34 in"),
-        ("v1.36.0+k3s1", "name a release of v1.35 in"),
+        ("v1.35.3+k3s1", ""),
+        ("v1.35.9+k3s1", ""),
+        ("v1.36.0+k3s1", ""),
+        ("v1.34.9+k3s1", "name a release of v1.35 in"),
+        ("v1.37.0+k3s1", "name a release of v1.36 in"),
     ],
 )
 def test_a_version_goes_one_minor_up_at_a_time(version: str, way_out: str) -> None:

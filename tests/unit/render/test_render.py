@@ -42,7 +42,7 @@ def test_a_spec_renders_to_its_golden_files(spec: Path) -> None:
     ("old", "new", "where"),
     [
         ("cpus: 16", "cpus: 8", "terraform/gpuctl.auto.tfvars.json"),
-        ("v1.34.4+k3s1", "v1.34.5+k3s1", "ansible/inventory.json"),
+        ("v1.35.4+k3s1", "v1.35.5+k3s1", "ansible/inventory.json"),
         ("api_vip: 10.0.0.100", "api_vip: 10.0.0.99", "ansible/inventory.json"),
     ],
 )

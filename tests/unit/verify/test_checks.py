@@ -75,7 +75,7 @@ SPEC = spec()
 SERVERS = [node.name for node in SPEC.servers]
 
 
-def node_object(name: str, *, ready: str = "True", version: str = "v1.34.4+k3s1") -> dict[str, Any]:
+def node_object(name: str, *, ready: str = "True", version: str = "v1.35.4+k3s1") -> dict[str, Any]:
     return {
         "metadata": {"name": name},
         "spec": {},
@@ -468,7 +468,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
     ("CLU-01", "fail", lambda: with_cluster(nodes=other_nodes(ready="False")), "cp1: not Ready: kubelet stopped"),
     ("CLU-01", "fail", lambda: with_cluster(nodes=()), "cp1: not in the cluster"),
     ("CLU-01", "fail", lambda: with_cluster(nodes=(*other_nodes(), node_object("x"))), "x: not in the spec"),
-    ("CLU-02", "fail", lambda: with_cluster(nodes=other_nodes(version="v1.34.3+k3s1")), "cp1: v1.34.3+k3s1"),
+    ("CLU-02", "fail", lambda: with_cluster(nodes=other_nodes(version="v1.35.3+k3s1")), "cp1: v1.35.3+k3s1"),
     ("CLU-02", "fail", lambda: with_cluster(nodes=()), "no nodes"),
     ("CLU-03", "fail", lambda: with_host("cp1", etcd=None), "cp1: no etcd member answers"),
     ("CLU-03", "fail", lambda: with_etcd("cp1", healthy=False), "cp1: unhealthy"),

@@ -27,10 +27,23 @@ def steps(ctx: Context, bundle: str, wanted: Release | None) -> list[Step]:
             next=f"gpuctl gitops adopt {bundle}",
         )
     behind = _behind(ctx, wanted)
-    if not behind or _left_to_others(ctx, bundle):
+    if not behind:
         return []
+    proposal = bundles.propose(ctx, bundles.wanted(ctx))
+    if commit := proposal.theirs.get(bundle):
+        # changed or reverted in the repository by others, which is said and not fought
+        ctx.say("warning", f"{bundle} is as commit {commit} has it: see gpuctl gitops push", phase="jupyter")
+        return []
+    first = "; the phase manage gives it to the repository first" if bundle in proposal.changes else ""
 
     def run() -> None:
+        if bundle in bundles.propose(ctx, bundles.wanted(ctx)).changes:
+            raise GpuctlError(
+                f"the repository does not have the bundle {bundle} as the spec wants it",
+                where=f"{bundles.gitops_of(ctx.spec).repo}, namespace {wanted.namespace}",
+                cause=f"the spec was changed and nothing was pushed since: {behind}",
+                next="gpuctl manage pushes it and waits for Fleet (gpuctl gitops push only pushes)",
+            )
         deadline = ctx.deadline(SYNC_SECONDS, f"waiting for Fleet to bring {wanted.name}")
         words = behind
         for _ in deadline.ticks(2.0):
@@ -45,18 +58,10 @@ def steps(ctx: Context, bundle: str, wanted: Release | None) -> list[Step]:
             f"{deadline.what}: not done within {deadline.seconds:.0f} s",
             where=f"namespace {wanted.namespace}",
             cause=words,
-            next="gpuctl gitops push, if the repository is behind the spec; gpuctl manage says how Fleet is doing",
+            next="gpuctl manage says how Fleet is doing",
         )
 
-    return [Step(Change(f"fleet/{bundle}", "update", f"wait for Fleet: {behind}"), run)]
-
-
-def _left_to_others(ctx: Context, bundle: str) -> bool:
-    """Whether somebody changed or reverted the bundle in the repository, which is said and not fought."""
-    commit = bundles.propose(ctx, bundles.wanted(ctx)).theirs.get(bundle)
-    if commit:
-        ctx.say("warning", f"{bundle} is as commit {commit} has it: see gpuctl gitops push", phase="jupyter")
-    return commit is not None
+    return [Step(Change(f"fleet/{bundle}", "update", f"wait for Fleet: {behind}{first}"), run)]
 
 
 def _behind(ctx: Context, wanted: Release) -> str:
