@@ -88,6 +88,6 @@ def test_a_version_goes_one_minor_up_at_a_time(version: str, way_out: str) -> No
     if not way_out:
         lasting.refuse(spec, SEEN)
         return
-    with pytest.raises(GpuctlError, match=r"kubernetes\.version cannot go from v1\.34\.4") as caught:
+    with pytest.raises(GpuctlError, match=r"kubernetes\.version cannot go from v1\.35\.4") as caught:
         lasting.refuse(spec, SEEN)
     assert caught.value.next.startswith(way_out)
