@@ -101,8 +101,6 @@ def wait(ctx: Context, phase: str, namespace: str, name: str) -> None:
         if not words:
             return
         ctx.say("progress", words, phase=phase, target=f"certificate/{name}")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     raise GpuctlError(
         f"the certificate {name} was not issued within {deadline.seconds:.0f} s",
         where=f"Certificate {namespace}/{name}",

@@ -196,9 +196,7 @@ def wait(ctx: Context, phase: str, release: Release, seconds: float = READY_SECO
             return
         ctx.say("progress", f"{release.name}: {behind[0]}", phase=phase, target=f"helm/{release.name}")
         watch.look()
-    if not ctx.stop.is_set():
-        raise watch.expired(deadline, behind)
-    raise GpuctlError(f"{deadline.what}: interrupted")
+    raise watch.expired(deadline, behind)
 
 
 def _background(item: Mapping[str, Any], release: Release) -> bool:

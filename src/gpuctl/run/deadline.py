@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event as Flag
 
-from gpuctl.run.errors import DeadlineExceeded
+from gpuctl.run.errors import DeadlineExceeded, GpuctlError
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,17 @@ class Deadline:
             )
 
     def ticks(self, every: float) -> Iterator[float]:
-        """Yield the seconds left, now and then ``every`` seconds, until expired or stopped (also with nothing left)."""
+        """Yield the seconds left, now and then ``every`` seconds, until expired (once also with nothing left).
+
+        GpuctlError when it is stopped.
+        """
         while True:
             yield self.left
-            if self.expired or self.stop.wait(min(every, self.left)):
+            if self.expired:
                 return
+            if self.stop.wait(min(every, self.left)):
+                raise GpuctlError(f"{self.what}: interrupted")
 
     def until(self, condition: Callable[[], bool], *, every: float = 1.0) -> bool:
-        """Wait for the condition; whether it came true in time."""
+        """Wait for the condition; whether it came true in time. GpuctlError when it is stopped."""
         return any(condition() for _ in self.ticks(every))

@@ -126,7 +126,6 @@ class Hub:
             if self.server(user).stopped:
                 return
         deadline.check(where=self.where)
-        raise GpuctlError(f"stopping the server of {user}: interrupted")
 
     @contextmanager
     def kernel(self, user: str, token: str) -> Iterator[Kernel]:

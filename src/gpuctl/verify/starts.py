@@ -56,8 +56,6 @@ def _start(ctx: Context, namespace: str, node: str, name: str) -> float:
             took = time.monotonic() - began
             ctx.kubernetes.delete(f"{path}/{name}")
             return took
-    if ctx.stop.is_set():
-        raise GpuctlError(f"starting a pod on {node}: interrupted")
     raise GpuctlError(
         f"a new pod on {node} was not Ready within {READY_SECONDS:.0f} s", next="kubectl get events -A; gpuctl status"
     )

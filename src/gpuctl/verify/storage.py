@@ -104,8 +104,6 @@ def _run(
         state = ctx.kubernetes.get(f"{path}/{pod}")
         if state["status"].get("phase") in ("Succeeded", "Failed"):
             break
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     said = ""
     if state["status"].get("phase") == "Succeeded":
         said = str(ctx.kubernetes.get(f"{path}/{pod}/log")).split(" ")[0].strip()

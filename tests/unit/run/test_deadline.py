@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from gpuctl.run.deadline import Deadline
-from gpuctl.run.errors import DeadlineExceeded
+from gpuctl.run.errors import DeadlineExceeded, GpuctlError
 
 
 def test_a_part_never_outlives_the_whole() -> None:
@@ -21,7 +21,10 @@ def test_a_condition_is_looked_at_once_more_when_time_is_up() -> None:
 def test_an_interrupt_ends_the_wait() -> None:
     stop = Event()
     stop.set()
-    assert not Deadline.after(60, "long", stop).until(lambda: False)
+    looks: list[int] = []
+    with pytest.raises(GpuctlError, match="long: interrupted"):
+        Deadline.after(60, "long", stop).until(lambda: looks.append(1) is not None)
+    assert looks == [1]
 
 
 def test_an_expired_deadline_names_the_wait() -> None:

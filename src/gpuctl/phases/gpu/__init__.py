@@ -141,7 +141,7 @@ class Gpu:
             if len(done) == len(nodes):
                 return
             watch.look()
-        raise self._late(ctx, deadline, watch)
+        raise watch.expired(deadline, layers(ctx))
 
     def _restart(self, ctx: Context, node: Node) -> None:
         unit = "k3s" if node.is_server else "k3s-agent"
@@ -181,7 +181,7 @@ class Gpu:
                     cause="\n".join(problems),
                     next="gpuctl verify --only gpu shows the cards' health; then run the same command again",
                 )
-        raise self._late(ctx, deadline, watch)
+        raise watch.expired(deadline, layers(ctx))
 
     def _progress(self, ctx: Context, what: str, done: Sequence[str], wanted: Sequence[str]) -> None:
         left = [name for name in wanted if name not in done]
@@ -189,11 +189,6 @@ class Gpu:
         words = f"{what}; waiting for {', '.join(left)}" if done and left else what
         said = f"{len(done)} of {len(wanted)} {words}"
         ctx.say("progress", said, phase=self.name, done=len(done), total=len(wanted))
-
-    def _late(self, ctx: Context, deadline: Deadline, watch: workloads.Watch) -> GpuctlError:
-        if ctx.stop.is_set():
-            return GpuctlError(f"{deadline.what}: interrupted")
-        return watch.expired(deadline, layers(ctx))
 
 
 def owned_by_fleet(ctx: Context) -> bool:

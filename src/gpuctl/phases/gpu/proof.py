@@ -109,8 +109,6 @@ def _results(ctx: Context, phase: str, namespace: str) -> list[tuple[str, str]]:
             if scheduling.expired:
                 return list(found.values())
         watch.look()
-    if ctx.stop.is_set():
-        raise GpuctlError("proving the cards: interrupted")
     raise watch.expired(deadline, [f"{len(found)} of {total} proofs"])
 
 

@@ -52,8 +52,6 @@ def steps(ctx: Context, bundle: str, wanted: Release | None) -> list[Step]:
                 releases.wait(ctx, "jupyter", wanted)
                 return
             ctx.say("progress", f"{wanted.name}: {words}", phase="jupyter", target=f"fleet/{bundle}")
-        if ctx.stop.is_set():
-            raise GpuctlError(f"{deadline.what}: interrupted")
         raise GpuctlError(
             f"{deadline.what}: not done within {deadline.seconds:.0f} s",
             where=f"namespace {wanted.namespace}",

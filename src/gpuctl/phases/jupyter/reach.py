@@ -46,8 +46,6 @@ def wait(ctx: Context, hub: JupyterHub) -> None:
             ctx.say("target", "answers", phase="jupyter", target=f"hub/{hub.hostname}")
             return
         ctx.say("progress", words, phase="jupyter", target=f"hub/{hub.hostname}")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     raise GpuctlError(
         f"{deadline.what}: not done within {deadline.seconds:.0f} s",
         where=f"https://{hub.hostname} at {ctx.spec.network.ingress_vip}",

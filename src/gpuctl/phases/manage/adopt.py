@@ -134,6 +134,4 @@ def _until_kept(ctx: Context, release: Release, bundle: str) -> None:
         if have is None or have.kept:
             return
         ctx.say("progress", f"Fleet learns to keep {release.name}", phase=gitops.PHASE, target=f"helm/{release.name}")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     deadline.check(where=f"bundle {bundle}", cause="\n".join(live.controllers(ctx)), next="run the same command again")

@@ -70,8 +70,6 @@ def _await_webhook(ctx: Context) -> None:
         else:
             return
         ctx.say("progress", "cert-manager's webhook does not answer yet", phase=PHASE, target="helm/cert-manager")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     deadline.check(
         where=f"namespace {certificates.NAMESPACE}, Deployment cert-manager-webhook",
         cause=said,
@@ -101,8 +99,6 @@ def _wait(ctx: Context) -> None:
             return
         ctx.say("progress", problem, phase=PHASE, target=f"issuer/{certificates.ISSUER}")
         watch.look()
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     said = [
         *issued.story(ctx, certificates.NAMESPACE, certificates.SELF_SIGNED_SECRET),
         *workloads.events(ctx, "default", certificates.ISSUER),

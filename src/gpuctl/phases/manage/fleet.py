@@ -158,8 +158,6 @@ def await_fleet(ctx: Context, phase: str) -> None:
         else:
             return
         ctx.say("progress", "Rancher brings Fleet", phase=phase, target="fleet")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     deadline.check(where=f"namespace {SYSTEM}", next=f"kubectl -n {SYSTEM} get pods,events; is Rancher up?")
 
 
@@ -181,8 +179,6 @@ def await_sync(ctx: Context, phase: str, gitops: GitOps, wanted: Sequence[str] =
             break
         # somebody may push meanwhile
         head = ctx.git.remote_head()
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     raise GpuctlError(
         "Fleet does not bring the repository into the cluster",
         where=f"GitRepo {NAMESPACE}/{name}",

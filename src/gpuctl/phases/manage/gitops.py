@@ -304,8 +304,6 @@ def _await_gone(ctx: Context, repo: str, names: Collection[str]) -> None:
         if not left:
             return
         ctx.say("progress", f"Fleet removes {', '.join(left)}", phase=PHASE, target=f"gitrepo/{repo}")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     deadline.check(
         where=f"namespace {live.NAMESPACE}",
         cause="\n".join([f"left: {', '.join(left)}", *live.controllers(ctx)]),

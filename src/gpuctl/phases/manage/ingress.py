@@ -105,8 +105,6 @@ def _await_traefik(ctx: Context) -> None:
             return
         ctx.say("progress", f"traefik: {behind[0]}", phase=PHASE, target=f"helmchartconfig/{ingress.TRAEFIK}")
         watch.look()
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     raise watch.expired(deadline, behind)
 
 
@@ -128,8 +126,6 @@ def _wait(ctx: Context) -> None:
             ctx.say("target", "answers", phase=PHASE, target=f"ingress/{vip}")
             return
         ctx.say("progress", problem, phase=PHASE, target=f"ingress/{vip}")
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     namespace, name = (ingress.TRAEFIK_NAMESPACE, ingress.TRAEFIK) if traefik else (ingress.NAMESPACE, ingress.SERVICE)
     service = ctx.kubernetes.find(f"/api/v1/namespaces/{namespace}/services/{name}")
     addresses = _external(service) if service else []

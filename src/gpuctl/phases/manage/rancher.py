@@ -180,14 +180,15 @@ def settle(ctx: Context, wanted: Rancher) -> None:
     for _ in deadline.ticks(2.0):
         _wait(ctx, wanted)
         try:
-            return _set_up(ctx, wanted)
+            _set_up(ctx, wanted)
         except GpuctlError as error:
             if error.status not in STARTING:
                 raise
             last = f"{error.what} {error.cause}".strip()
             ctx.say("progress", last, phase=PHASE, target=f"rancher/{wanted.hostname}")
+        else:
+            return
     deadline.check(where=_url(wanted), cause=last, next="kubectl -n cattle-system logs deployment/rancher")
-    raise GpuctlError(f"{deadline.what}: interrupted")
 
 
 def _set_up(ctx: Context, wanted: Rancher) -> None:
@@ -226,8 +227,6 @@ def _wait(ctx: Context, wanted: Rancher) -> None:
             return
         ctx.say("progress", words, phase=PHASE, target=f"rancher/{wanted.hostname}")
         watch.look()
-    if ctx.stop.is_set():
-        raise GpuctlError(f"{deadline.what}: interrupted")
     raise GpuctlError(
         f"Rancher is silent: {deadline.what}, not done within {deadline.seconds:.0f} s",
         where=f"{_url(wanted)} at {ctx.spec.network.ingress_vip}",

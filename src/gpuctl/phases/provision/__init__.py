@@ -155,8 +155,6 @@ class Provision:
                 )
             if not waiting:
                 return
-        if deadline.stop.is_set():
-            raise GpuctlError("interrupted while waiting for the hosts' first boot")
         node = waiting[0]
         result = last[node.name]
         others = len(waiting) - 1

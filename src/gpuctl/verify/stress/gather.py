@@ -182,8 +182,6 @@ class _Pod:
             if code := self._exec(f"[ ! -e {where}.code ] || cat {where}.code", ASK_SECONDS).strip():
                 break
         if not code:
-            if self.ctx.stop.is_set():
-                raise GpuctlError(f"{name} on {self.node.name}: interrupted")
             # it may just have ended by itself
             self._exec(f"kill -9 -$(cat {where}.group) 2>/dev/null || true", ASK_SECONDS)
             deadline.check(where=f"node {self.node.name}")
