@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gpuctl.verify.base import Result
     from gpuctl.verify.run import Choice, Report
 
-SETTLE_SECONDS = 600.0
+# a Terraform that was asked to stop ends its VMs first
+SETTLE_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)

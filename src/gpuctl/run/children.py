@@ -1,6 +1,6 @@
-"""Children of a run that could outlive it (Terraform, Ansible), recorded by pid and start time.
+"""Children of a run that could outlive it (Terraform, Ansible, Helm, git): a record each, by pid and start time.
 
-The next run deals with them before it touches anything.
+The next run deals with those of dead runs before it touches anything; those of runs that go on are theirs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from gpuctl.run.deadline import Deadline
@@ -34,57 +36,85 @@ def start_time(pid: int) -> int | None:
     return None if state_and_rest[0] in "ZX" else int(state_and_rest[19])
 
 
-def _recorded(workspace: Workspace) -> list[tuple[int, int, str]]:
+@dataclass(frozen=True)
+class Child:
+    """``owner``: the run that started it. ``asked``: it was interrupted, which happens once.
+
+    A second SIGINT, or a SIGKILL, would make Terraform lose VMs it is creating.
+    """
+
+    pid: int
+    start: int
+    name: str
+    owner: int
+    owner_start: int
+    asked: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return start_time(self.pid) == self.start
+
+    @property
+    def orphan(self) -> bool:
+        return start_time(self.owner) != self.owner_start
+
+    def record(self, workspace: Workspace) -> Path:
+        """A file of its own: two runs, or two threads, never write the same one."""
+        return workspace.children / f"{self.pid}-{self.start}.json"
+
+    def save(self, workspace: Workspace) -> None:
+        write_private(self.record(workspace), json.dumps(asdict(self)) + "\n")
+
+    def interrupt(self, workspace: Workspace) -> None:
+        """Ask it to stop, unless it was asked before."""
+        if not _recorded(self.record(workspace), self).asked and self.alive:
+            replace(self, asked=True).save(workspace)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGINT)
+
+
+def _recorded(path: Path, otherwise: Child) -> Child:
     try:
-        entries = json.loads(workspace.children.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [(int(entry["pid"]), int(entry["start"]), str(entry["name"])) for entry in entries]
-
-
-def _record(workspace: Workspace, entries: list[tuple[int, int, str]]) -> None:
-    rows = [{"pid": pid, "start": start, "name": name} for pid, start, name in entries]
-    write_private(workspace.children, json.dumps(rows))
-
-
-def alive(workspace: Workspace) -> list[tuple[int, int, str]]:
-    """Recorded children that still run: (pid, start, name)."""
-    return [entry for entry in _recorded(workspace) if start_time(entry[0]) == entry[1]]
+        return Child(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return otherwise
 
 
 @contextmanager
-def recorded(workspace: Workspace, pid: int, name: str) -> Iterator[None]:
-    """Keep a record of the child while the block runs, and beyond it while the child does."""
-    started = start_time(pid)
-    if started is not None:
-        _record(workspace, [*alive(workspace), (pid, started, name)])
+def recorded(workspace: Workspace, pid: int, name: str) -> Iterator[Callable[[], None]]:
+    """Keep a record of the child while the block runs, and beyond it while the child does; gives what interrupts it."""
+    child = Child(pid, start_time(pid) or 0, name, os.getpid(), start_time(os.getpid()) or 0)
+    child.save(workspace)
     try:
-        yield
+        yield partial(child.interrupt, workspace)
     finally:
-        _record(workspace, alive(workspace))
+        if not child.alive:
+            child.record(workspace).unlink(missing_ok=True)
 
 
 def settle(workspace: Workspace, deadline: Deadline, say: Callable[[str], None]) -> None:
-    """Deal with children that a killed run left behind: interrupt them once, then wait for them to end.
+    """Deal with children of runs that are no more: interrupt each once, then wait for its end.
 
-    A second SIGINT or a SIGKILL would make Terraform lose VMs it is creating, so there is only the one.
     Raises GpuctlError (exit 5) when one is still there at the deadline.
     """
-    for pid, start, name in alive(workspace):
-        say(f"a killed run left {name} running (pid {pid}): asking it to stop, waiting for it")
-        try:
-            os.kill(pid, signal.SIGINT)
-        except ProcessLookupError:
+    nobody = Child(0, 0, "", 0, 0)
+    for path in sorted(workspace.children.glob("*.json")):
+        child = _recorded(path, nobody)
+        if child.alive and not child.orphan:
             continue
-
-        if not deadline.until(lambda pid=pid, start=start: start_time(pid) != start, every=0.5):  # type: ignore[misc]
-            raise GpuctlError(
-                f"{name} of an earlier run (pid {pid}) is still running",
-                where=str(workspace.root),
-                cause="the run that started it was killed",
-                next=f"wait for it to end (ps -p {pid}), then run the same command again",
-                exit_code=Exit.LOCKED,
-            )
+        if child.alive:
+            doing = "it was asked to stop" if child.asked else "asking it to stop"
+            say(f"a killed run left {child.name} running (pid {child.pid}): {doing}, waiting for it")
+            child.interrupt(workspace)
+            if not deadline.until(lambda child=child: not child.alive, every=0.5):  # type: ignore[misc]
+                raise GpuctlError(
+                    f"{child.name} of an earlier run (pid {child.pid}) is still running",
+                    where=str(workspace.root),
+                    cause="the run that started it was killed",
+                    next=f"wait for it to end (ps -p {child.pid}), then run the same command again",
+                    exit_code=Exit.LOCKED,
+                )
+        path.unlink(missing_ok=True)
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -119,7 +149,7 @@ def popen(
         ) from None
 
 
-def finish(process: subprocess.Popen[str], deadline: Deadline) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], deadline: Deadline, interrupt: Callable[[], None]) -> tuple[str, str]:
     """What it says on both streams until its end. Interrupted once when we are or when time is up, never killed.
 
     After that interrupt it has GRACE_SECONDS; a child that ignores it is left running, recorded for the next run.
@@ -130,7 +160,7 @@ def finish(process: subprocess.Popen[str], deadline: Deadline) -> tuple[str, str
             return process.communicate(timeout=0.2)
         except subprocess.TimeoutExpired:
             if not interrupted_at and (deadline.expired or deadline.stop.is_set()):
-                process.send_signal(signal.SIGINT)
+                interrupt()
                 interrupted_at = time.monotonic()
             elif interrupted_at and time.monotonic() - interrupted_at > GRACE_SECONDS:
                 raise GpuctlError(

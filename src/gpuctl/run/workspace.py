@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ def on_disk(doing: str, path: Path) -> Iterator[None]:
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:
     """Write atomically with this mode: a killed run leaves the old file or the new one. Raises GpuctlError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with on_disk(f"write {path}", path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,7 +60,7 @@ class Workspace:
         self.kubeconfig = root / "kubeconfig"
         self.known_hosts = root / "known_hosts"
         self.ssh_key = self.secrets / "ssh_ed25519"
-        self.children = root / "children.json"
+        self.children = root / "children"
 
     @classmethod
     def of(cls, spec_file: Path, cluster: str, endpoint_name: str) -> Workspace:

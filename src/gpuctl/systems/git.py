@@ -197,8 +197,8 @@ class Git:
             environment=self._environment(),
             stderr=subprocess.PIPE,
         )
-        with children.recorded(self._ctx.workspace, process.pid, f"git {arguments[0]}"):
-            out, err = children.finish(process, deadline)
+        with children.recorded(self._ctx.workspace, process.pid, f"git {arguments[0]}") as interrupt:
+            out, err = children.finish(process, deadline, interrupt)
         self._ctx.say("log", f"git {arguments[0]}: exit {process.returncode}\n{err.strip()}", target="git")
         if process.returncode and deadline.expired:
             raise DeadlineExceeded(

@@ -206,8 +206,8 @@ class Helm:
         process = children.popen(
             [tool, *arguments], cwd=self._root.parent, environment=environment, stderr=subprocess.PIPE
         )
-        with children.recorded(self._ctx.workspace, process.pid, what):
-            out, err = children.finish(process, deadline)
+        with children.recorded(self._ctx.workspace, process.pid, what) as interrupt:
+            out, err = children.finish(process, deadline, interrupt)
         self._ctx.say("log", f"{what}: exit {process.returncode}\n{err.strip()}", target="helm")
         if process.returncode == 0:
             return out

@@ -11,7 +11,6 @@ import atexit
 import json
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -244,8 +243,8 @@ class Terraform:
         kept: list[str] = []
         streams = "json" in options and command in ("plan", "apply")
         process = children.popen(arguments, cwd=self.folder, environment=self._environment())
-        with children.recorded(self._workspace, process.pid, f"terraform {command}"):
-            for line in _lines(process, deadline):
+        with children.recorded(self._workspace, process.pid, f"terraform {command}") as interrupt:
+            for line in _lines(process, deadline, interrupt):
                 event = _event(line) if streams else None
                 if event is None:
                     kept.append(line)
@@ -357,7 +356,7 @@ def _event(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and "type" in event else None
 
 
-def _lines(process: Popen[str], deadline: Deadline) -> Iterator[str]:
+def _lines(process: Popen[str], deadline: Deadline, interrupt: Callable[[], None]) -> Iterator[str]:
     """What it prints until it has ended. One SIGINT when we are interrupted or late: a second one would orphan VMs.
 
     GpuctlError when it still runs GRACE_SECONDS after that; it is left alone, recorded for the next run.
@@ -386,7 +385,7 @@ def _lines(process: Popen[str], deadline: Deadline) -> Iterator[str]:
                 with suppress(TimeoutExpired):
                     process.wait(LOOK_EVERY)
         if grace is None and (deadline.expired or deadline.stop.is_set()) and process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            interrupt()
             grace = Deadline.after(GRACE_SECONDS, "terraform's end")
         elif grace is not None and grace.expired and process.poll() is None:
             raise GpuctlError(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,11 @@ def test_a_terraform_that_does_not_stop_is_told(tmp_path: Path, pids: Path, monk
     process = popen(DEAF.format(pids=pids), tmp_path)
     started = time.monotonic()
     with pytest.raises(GpuctlError, match="does not stop"):
-        list(terraform._lines(process, Deadline.after(1.0, "terraform apply")))
+        list(
+            terraform._lines(
+                process, Deadline.after(1.0, "terraform apply"), partial(process.send_signal, signal.SIGINT)
+            )
+        )
     assert time.monotonic() - started < 20
     assert process.poll() is None  # it may be making a VM: never killed
 
@@ -79,7 +84,9 @@ def test_a_terraform_that_does_not_stop_is_told(tmp_path: Path, pids: Path, monk
 def test_one_interrupt_ends_a_terraform_that_listens(tmp_path: Path, pids: Path) -> None:
     script = f"echo $$ >>{pids}; trap 'echo stopping; exit 1' INT; echo busy; while :; do sleep 0.1; done"
     process = popen(script, tmp_path)
-    assert list(terraform._lines(process, Deadline.after(2.0, "terraform apply"))) == ["busy\n", "stopping\n"]
+    assert list(
+        terraform._lines(process, Deadline.after(2.0, "terraform apply"), partial(process.send_signal, signal.SIGINT))
+    ) == ["busy\n", "stopping\n"]
     assert process.returncode == 1
 
 
@@ -89,5 +96,14 @@ def test_every_line_is_read_and_a_held_output_does_not_hold_us(
     monkeypatch.setattr(terraform, "DRAIN_SECONDS", 0.5)
     process = popen(f"echo $$ >>{pids}; sleep 30 & seq 20000", tmp_path)
     started = time.monotonic()
-    assert len(list(terraform._lines(process, Deadline.after(60.0, "terraform show")))) == 20000
+    assert (
+        len(
+            list(
+                terraform._lines(
+                    process, Deadline.after(60.0, "terraform show"), partial(process.send_signal, signal.SIGINT)
+                )
+            )
+        )
+        == 20000
+    )
     assert time.monotonic() - started < 20
