@@ -233,7 +233,7 @@ def _refuse_without_consent(made: Plan) -> None:
         raise GpuctlError(
             f"this plan replaces or removes {named}, which needs consent by name",
             cause="\n".join(f"{c.target}: {c.summary}" for c in made.changes if c.consent),
-            next=f"gpuctl apply {' '.join(missing)}",
+            next=f"the same command with {' '.join(missing)}",
             exit_code=Exit.USAGE,
         )
 

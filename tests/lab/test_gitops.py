@@ -298,6 +298,17 @@ def test_a_release_changes_its_owner_and_back_without_going(lab: Lab) -> None:
     assert owner in kubectl(lab, OWNER)
 
 
+def test_a_gift_that_fleet_never_took_is_taken_back(lab: Lab) -> None:
+    lab.call("git", refuse="main is protected")
+    lab.edit(BUNDLES, "bundles: [monitoring, tests, storageclasses]")
+    assert "main is protected" in lab.gpuctl("gitops", "adopt", "storageclasses", "--yes", code=1).stderr
+    lab.call("git")
+    lab.edit("bundles: [monitoring, tests, storageclasses]", BUNDLES)
+    assert "was given to Fleet's bundle gpuctl-clusters" in lab.gpuctl("manage", "--yes", code=1).stderr
+    assert "is gpuctl's again" in lab.gpuctl("gitops", "adopt", "storageclasses", "--yes").stdout
+    assert "nothing to change" in lab.gpuctl("manage", "--yes").stdout
+
+
 def test_with_its_last_bundle_the_gitrepo_goes_and_comes_back_with_the_next(lab: Lab) -> None:
     """Fleet takes a commit with nothing in it for an error, and would keep what it brought."""
     lab.edit(BUNDLES, "bundles: []")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +65,24 @@ def test_a_restart_that_a_killed_run_owes_is_made_up_for(small: Lab) -> None:
     assert "keepalived.service restarted" in small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
     small.gpuctl("bootstrap", "--yes")
     small.gpuctl("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_kubeconfig_that_the_cluster_does_not_take_any_more_is_fetched_anew(small: Lab) -> None:
+    """Its certificate ends after a year; a cluster that was made anew has another CA."""
+    path = small.workspace / "kubeconfig"
+    good = path.read_text(encoding="utf-8")
+    # of another CA: that of the emulated Proxmox server
+    foreign = base64.b64encode((small.instance.root / "pve-ca.pem").read_bytes()).decode()
+    for broken in (
+        re.sub("client-key-data: .*", "token: nobody's", re.sub(" *client-certificate-data: .*\n", "", good)),
+        re.sub("certificate-authority-data: .*", f"certificate-authority-data: {foreign}", good),
+    ):
+        assert broken != good
+        path.write_text(broken, encoding="utf-8")
+        assert "the cluster does not take it any more" in small.plan("bootstrap", code=3)
+        small.gpuctl("bootstrap", "--yes")
+        assert path.read_text(encoding="utf-8") == good
+        small.plan("bootstrap", code=0)
 
 
 def test_the_plain_tools_take_what_was_generated(small: Lab) -> None:

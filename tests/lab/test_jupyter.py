@@ -58,6 +58,12 @@ setsid sh -c '
 FAST = "rm /run/slow"
 
 
+RESTARTED = (
+    f"-n {NAMESPACE} get deployment hub -o "
+    r"'jsonpath={.spec.template.metadata.annotations.kubectl\.kubernetes\.io/restartedAt}'"
+)
+
+
 def notebook(lab: Lab, what: str, user: str, argument: str = "") -> str:
     """Start, run code in, or stop a user's notebook, inside the lab's network."""
     command = ["nsenter", f"--net=/run/netns/{lab.instance.lan}", sys.executable, "-m", "tests.lab.notebook"]
@@ -143,8 +149,15 @@ def test_a_new_password_reaches_the_hub_and_no_key_is_rotated(full: Lab) -> None
     assert "values.yaml  [the hub restarts, running notebooks go on]" in plan
     assert "another-password" not in plan
     full.gpuctl("jupyter", "--yes")
+    # also when the run is killed before the hub is restarted
+    restarted = kubectl(full, RESTARTED)
+    full.other["OTHER_PASSWORD"] = "yet-another-password"
+    killed = full.interrupted("jupyter", "--yes", at="secret/hub-gpuctl  written", number=signal.SIGKILL)
+    assert killed == -signal.SIGKILL
+    full.gpuctl("jupyter", "--yes")
+    assert kubectl(full, RESTARTED) != restarted
     after = secret(full)
-    assert "another-password" in after.pop("values.yaml")
+    assert "yet-another-password" in after.pop("values.yaml")
     assert after == {name: value for name, value in before.items() if name != "values.yaml"}
     full.plan("jupyter", code=0)
 

@@ -147,6 +147,8 @@ def test_nodes_are_replaced_and_leave_with_consent_only(homelab: Lab) -> None:
     before = homelab.mutations()
     done = homelab.gpuctl("apply", "--yes", code=2)
     assert "--remove wk-gpu4" in done.stderr
+    assert "the VM of wk-gpu4 is still there" in homelab.gpuctl("bootstrap", "--yes", code=1).stderr
+    assert "wk-gpu4" in homelab.inside(9011, "k3s kubectl get nodes -o name")
     assert homelab.mutations() == before
     consent = ("--replace", "wk-gpu1", "--replace", "cp2", "--remove", "wk-gpu4")
     plan = homelab.gpuctl("plan", *consent, "--detailed-exitcode", code=3).stdout

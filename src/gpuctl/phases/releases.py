@@ -17,7 +17,7 @@ from gpuctl.phases import workloads
 from gpuctl.phases.base import Action, Change
 from gpuctl.render.charts import Release
 from gpuctl.run.errors import GpuctlError
-from gpuctl.systems.helm import OWNER, Installed
+from gpuctl.systems.helm import GIVEN, OWNER, Installed
 
 READY_SECONDS = 600.0
 WORKERS = 8
@@ -54,11 +54,16 @@ def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Ste
     if installed is not None and installed.labels.get(OWNER) != ctx.workspace.cluster_id:
         if wanted is None:
             return None
+        given = installed.labels.get(GIVEN)
         raise GpuctlError(
-            f"the Helm release {name} exists and was not made by gpuctl",
+            f"the Helm release {name} was given to Fleet's bundle {given}, which has not taken it"
+            if given
+            else f"the Helm release {name} exists and was not made by gpuctl",
             where=f"namespace {namespace}, chart {installed.chart} {installed.version}",
             cause="a release has one owner; two would undo each other's work",
-            next=f"helm uninstall {name} -n {namespace} (its workloads stop), then run the same command again",
+            next="gpuctl gitops adopt BUNDLE takes it back; or list its bundle in management.gitops.bundles again"
+            if given
+            else f"helm uninstall {name} -n {namespace} (its workloads stop), then run the same command again",
         )
     target = f"helm/{name}"
     if wanted is None:

@@ -12,12 +12,23 @@ NAME = CHART = "cert-manager"
 NAMESPACE = "cert-manager"
 ISSUERS = "issuers"
 ISSUER = "gpuctl"
-ANNOTATION = {"cert-manager.io/cluster-issuer": ISSUER}
 # the CA's certificate and key: made by cert-manager, or by gpuctl from the operator's files. Two names, so that
 # cert-manager never writes over the operator's
 SELF_SIGNED_SECRET, PRIVATE_SECRET, ACCOUNT_SECRET = "gpuctl-ca", "gpuctl-private-ca", "gpuctl-letsencrypt"
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
+
+def on_ingress(spec: Resolved) -> dict[str, str]:
+    """What an Ingress says to have its certificate."""
+    found = {"cert-manager.io/cluster-issuer": ISSUER}
+    if spec.certificates.issuer == "letsencrypt" and spec.kubernetes.ingress == "nginx":
+        # F5's controller gives a host to the oldest Ingress, so that the challenge has to be answered by this very one
+        # (nginx/kubernetes-ingress#1243), and serves no host of which the certificate is missing
+        found |= {
+            "acme.cert-manager.io/http01-edit-in-place": "true",
+            "cert-manager.io/issue-temporary-certificate": "true",
+        }
+    return found
 
 
 def needed(spec: Resolved) -> bool:
@@ -52,7 +63,7 @@ def issuers(spec: Resolved) -> Release | None:
     values: dict[str, Any] = {"issuer": wanted.issuer, "cluster": spec.name}
     if wanted.issuer == "letsencrypt":
         values["acme"] = {
-            "server": LETS_ENCRYPT_STAGING if wanted.staging else LETS_ENCRYPT,
+            "server": LETS_ENCRYPT,
             "email": wanted.email,
             "secret": ACCOUNT_SECRET,
             "ingressClassName": spec.kubernetes.ingress,

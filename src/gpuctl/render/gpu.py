@@ -39,7 +39,7 @@ def release(spec: Resolved) -> Release | None:
         # gpuctl gates driver upgrades: the Operator's own would evict notebooks
         "driver": {"enabled": spec.gpu.driver == "operator", "upgradePolicy": {"autoUpgrade": False}},
         "mig": {"strategy": mig_strategy(nodes)},
-        "migManager": {"enabled": any(node.gpus and node.gpus.mig for node in nodes)},
+        "migManager": _mig_manager(nodes),
         "nfd": {"enabled": True},
         "node-feature-discovery": {"worker": {"tolerations": tolerations}},
         "operator": {"upgradeCRD": True},
@@ -57,6 +57,14 @@ def release(spec: Resolved) -> Release | None:
     if shared := _sharing(nodes):
         values["devicePlugin"] = {"config": {"create": True, "name": SHARING, "default": "none", "data": shared}}
     return Release(CHART, NAMESPACE, CHART, spec.gpu.operator, table()["charts"][CHART], values, PRIVILEGED)
+
+
+def _mig_manager(nodes: tuple[Node, ...]) -> dict[str, Any]:
+    if not any(node.gpus and node.gpus.mig for node in nodes):
+        return {"enabled": False}
+    # a card that is passed through can often not be reset, and MIG mode then waits for the machine's next start
+    # (NVML, nvmlDeviceSetMigMode; NVIDIA/gpu-operator#1606)
+    return {"enabled": True, "env": [{"name": "WITH_REBOOT", "value": "true"}]}
 
 
 def _sharing(nodes: tuple[Node, ...]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpuctl.render import gpu, policies
+from gpuctl.render import certificates, gpu, policies
 from gpuctl.render.charts import Release, core_tolerations, quantity, tolerations
 from gpuctl.spec import fit
 from gpuctl.spec.resolved import Auth, JupyterHub, Ldap, Node, OAuth, Profile, Resolved, SecretRef
@@ -22,7 +22,6 @@ SECRET = "hub-gpuctl"
 SERVICE = "gpuctl"
 TOKEN = f"hub.services.{SERVICE}.apiToken"
 TLS_SECRET = "hub-tls"
-ISSUER = "gpuctl"
 DATABASE_CLAIM = "hub-db-dir"
 # the default command's own user and group in the images of Jupyter and in ours
 UID, GID = 1000, 100
@@ -189,7 +188,7 @@ def _ingress(spec: Resolved, hub: JupyterHub) -> dict[str, Any]:
     controller = spec.kubernetes.ingress
     if controller == "none":
         return {"enabled": False}
-    annotations = {"cert-manager.io/cluster-issuer": ISSUER}
+    annotations = certificates.on_ingress(spec)
     if controller == "nginx":
         # F5's controller: 1 MB bodies and 60 s otherwise; notebooks are larger and kernels live longer. It buffers
         # answers, which would keep back what the hub says while a notebook starts

@@ -54,6 +54,7 @@ def release(spec: Resolved) -> Release | None:
         "requests": {"cpu": "10m", "memory": "32Mi"},
         "largestClaim": quantity(max(hub.home_size, HUB_DATABASE, hub.scratch.size if hub.scratch else 0)),
         "blocked": [str(network) for network in blocked(spec)],
+        "challenges": spec.certificates.issuer == "letsencrypt",
         "settings": {name: json.dumps(SQLITE_AWAY[path], sort_keys=True) + "\n" for path, name in settings(spec, hub)},
     }
     return Release(NAME, NAMESPACE, NAME, VERSION, "", values, LABELS)

@@ -38,7 +38,7 @@ def release(spec: Resolved) -> Release | None:
         "hostname": spec.rancher.hostname,
         "ingress": {
             "extraAnnotations": {
-                **certificates.ANNOTATION,
+                **certificates.on_ingress(spec),
                 **(NGINX if spec.kubernetes.ingress == "nginx" else {}),
             },
             "ingressClassName": spec.kubernetes.ingress,

@@ -28,16 +28,16 @@ def on_disk(doing: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     """Write atomically with this mode: a killed run leaves the old file or the new one. Raises GpuctlError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with on_disk(f"write {path}", path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            with os.fdopen(descriptor, "wb") as stream:
                 os.fchmod(descriptor, mode)
-                stream.write(text)
+                stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)

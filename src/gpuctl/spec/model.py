@@ -339,7 +339,6 @@ class Certificates(Part):
     )
     ca: PrivateCa | None = Field(None, description="The private CA, for issuer ca.")
     email: str | None = Field(None, description="Contact for Let's Encrypt.")
-    staging: bool = Field(False, description="Let's Encrypt's staging server, while trying.")
 
 
 class Rancher(Part):

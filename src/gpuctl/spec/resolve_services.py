@@ -58,7 +58,7 @@ def certificates(given: model.Certificates, folder: Folder) -> r.Certificates:
     private = (
         r.PrivateCa(folder.path(ca.certificate.removeprefix("file:")), folder.known_secret(ca.key)) if ca else None
     )
-    return r.Certificates(given.issuer, private, given.email, given.staging)
+    return r.Certificates(given.issuer, private, given.email)
 
 
 def rancher(given: model.Rancher | None, kubernetes: str) -> r.Rancher | None:

@@ -213,7 +213,6 @@ class Certificates:
     issuer: Literal["self-signed", "ca", "letsencrypt"]
     ca: PrivateCa | None
     email: str | None
-    staging: bool
 
 
 @dataclass(frozen=True)

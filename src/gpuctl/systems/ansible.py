@@ -100,6 +100,7 @@ class Ansible:
         the modules hold a lock there, so that the next run waits for it.
         """
         from ansible_runner import run as start
+        from ansible_runner.exceptions import AnsibleRunnerException
 
         found: list[TaskResult] = []
         with ExitStack() as until_end:
@@ -120,8 +121,9 @@ class Ansible:
                         on_result(result)
                 return False
 
-            artifacts = self._workspace.ansible / "artifacts"
-            shutil.rmtree(artifacts, ignore_errors=True)
+            artifacts = self._own_folder()
+            # it holds every task's result a second time
+            until_end.callback(shutil.rmtree, artifacts, ignore_errors=True)
             runner = start(
                 private_data_dir=str(self._workspace.ansible),
                 artifact_dir=str(artifacts),
@@ -136,9 +138,10 @@ class Ansible:
                 settings={"suppress_env_files": True, "idle_timeout": 0},
                 suppress_env_files=True,
             )
-            said = runner.stdout.read() if runner.rc else ""
-            # it holds every task's result a second time
-            shutil.rmtree(artifacts, ignore_errors=True)
+            try:
+                said = runner.stdout.read() if runner.rc else ""
+            except AnsibleRunnerException as error:  # it ended before it said anything
+                said = str(error)
         if deadline.stop.is_set():
             raise GpuctlError(f"{deadline.what}: interrupted")
         if deadline.expired:
@@ -154,6 +157,14 @@ class Ansible:
                 next="the run's log has all of it",
             )
         return found
+
+    def _own_folder(self) -> Path:
+        """For the results of this run, since a plan may run beside an apply; what killed runs left behind goes now."""
+        root = self._workspace.ansible / "artifacts"
+        for old in root.glob("*"):
+            if not old.name.isdecimal() or children.start_time(int(old.name)) is None:
+                shutil.rmtree(old, ignore_errors=True)
+        return root / str(os.getpid())
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -14,6 +14,8 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from gpuctl.context import Context
     from gpuctl.render.charts import Release
 
-OWNER = "gpuctl.io/cluster"
+# on a release's record: whose it is; to which bundle of Fleet it was given, which has not taken it yet
+OWNER, GIVEN = "gpuctl.io/cluster", "gpuctl.io/given-to"
 # Fleet marks the charts of its releases (fleet: internal/helmdeployer)
 BUNDLE_MARK, KEEP_MARK = "fleet.cattle.io/bundle-id", "fleet.cattle.io/keep-resources"
 PULL_SECONDS, RENDER_SECONDS, APPLY_SECONDS = 300.0, 60.0, 300.0
@@ -124,11 +127,16 @@ class Helm:
             paths = sorted(path for path in package.rglob("*") if path.is_file())
             return {str(path.relative_to(package)): path.read_bytes() for path in paths}
         found = {}
-        with tarfile.open(package) as archive:
-            for member in archive.getmembers():
-                stream = archive.extractfile(member)
-                if stream and (inside := member.name.partition("/")[2]):
-                    found[inside] = stream.read()
+        try:
+            with tarfile.open(package) as archive:
+                for member in archive.getmembers():
+                    stream = archive.extractfile(member)
+                    if stream and (inside := member.name.partition("/")[2]):
+                        found[inside] = stream.read()
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise GpuctlError(
+                f"the chart {package.name} cannot be read", where=str(package), cause=str(error) or "it is cut off"
+            ) from error
         return dict(sorted(found.items()))
 
     @property
@@ -146,7 +154,7 @@ class Helm:
         mirror = self._ctx.spec.site.mirrors.charts
         if mirror and not mirror.startswith("oci://"):
             try:
-                shutil.copyfile(Path(mirror) / package.name, package)
+                data = (Path(mirror) / package.name).read_bytes()
             except OSError as error:
                 raise GpuctlError(
                     f"the chart {package.name} is not in the mirror",
@@ -155,12 +163,17 @@ class Helm:
                     next=f"put {package.name} there (helm pull {release.chart} --repo {release.repository}"
                     f" --version {release.version})",
                 ) from error
+            write_private(package, data)
             return
         source = [f"{mirror}/{release.chart}"] if mirror else [release.chart, "--repo", release.repository]
         deadline = self._ctx.deadline(PULL_SECONDS, f"fetching the chart {package.name}")
-        self._run(["pull", *source, "--version", release.version, "-d", str(package.parent)], deadline)
-        if not package.exists():
-            raise GpuctlError(f"helm pull left no {package.name}", where=str(package.parent))
+        # half a package of a run that was killed would be taken for the right one ever after
+        with tempfile.TemporaryDirectory(dir=package.parent) as folder:
+            self._run(["pull", *source, "--version", release.version, "-d", folder], deadline)
+            pulled = Path(folder) / package.name
+            if not pulled.exists():
+                raise GpuctlError(f"helm pull left no {package.name}", where=folder)
+            pulled.replace(package)
 
     def render(self, release: Release, chart: Path) -> str:
         """The manifests that the chart makes of the values. GpuctlError when it refuses them."""

@@ -46,6 +46,11 @@ class Kubernetes:
             self._client = self._new_client()
         return self._client
 
+    def renew(self) -> None:
+        """Read the kubeconfig again: it was replaced."""
+        self._client = None
+        self._resources.clear()
+
     def _new_client(self) -> Any:
         from kubernetes import client, config
         from kubernetes.config.config_exception import ConfigException

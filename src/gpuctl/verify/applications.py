@@ -24,6 +24,7 @@ from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import DeadlineExceeded, GpuctlError
 from gpuctl.spec.resolved import JupyterHub, Profile
 from gpuctl.systems.jupyterhub import Hub as Api
+from gpuctl.verify import storage
 from gpuctl.verify.facts import SCRATCH_SHARE, Compute, Hub, Notebook
 
 # no character that any naming scheme of KubeSpawner would escape
@@ -109,6 +110,7 @@ def _remove(ctx: Context, api: Api, user: str) -> None:
         finally:
             for claim in ctx.kubernetes.list(CLAIMS):
                 if _belongs(claim, user):
+                    storage.discard(ctx, claim)
                     ctx.kubernetes.delete(f"{CLAIMS}/{claim['metadata']['name']}")
     except GpuctlError as error:
         ctx.say("warning", f"the user {user} of the notebooks is left behind: {error.what}", phase="verify")

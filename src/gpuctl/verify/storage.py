@@ -122,14 +122,20 @@ def _run(
     )
 
 
+def discard(ctx: Context, claim: Mapping[str, Any]) -> str:
+    """Let the claim's volume go with it, also where the class would retain it; its name, "" when there is none."""
+    volume = str(claim["spec"].get("volumeName", ""))
+    if volume:
+        ctx.kubernetes.patch(f"{VOLUMES}/{volume}", {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+    return volume
+
+
 def _remove(ctx: Context, namespace: str, claims: str, name: str) -> None:
     """The pods, then the claim, then what it stood for, also where the class would retain it."""
     for suffix in ("write", "read"):
         ctx.kubernetes.delete(f"/api/v1/namespaces/{namespace}/pods/{name}-{suffix}")
     claim = ctx.kubernetes.find(f"{claims}/{name}")
-    volume = str(claim["spec"].get("volumeName", "")) if claim else ""
-    if volume:
-        ctx.kubernetes.patch(f"{VOLUMES}/{volume}", {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+    volume = discard(ctx, claim) if claim else ""
     ctx.kubernetes.delete(f"{claims}/{name}")
     if volume:
         gone = Deadline.after(GONE_SECONDS, f"removing the volume {volume}")

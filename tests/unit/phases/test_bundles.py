@@ -16,7 +16,7 @@ from gpuctl.run.errors import GpuctlError
 from gpuctl.run.redact import Redactor
 from gpuctl.run.workspace import Workspace
 from gpuctl.spec.load import load
-from gpuctl.systems.helm import OWNER, Installed
+from gpuctl.systems.helm import GIVEN, OWNER, Installed
 
 SPEC = Path(__file__).parents[1] / "render/fleet/cluster.yaml"
 OPERATOR = "gpuctl-clusters-homelab-gpu-operator"
@@ -48,13 +48,13 @@ def owners(ctx: Context, have: dict[str, Installed]) -> None:
 def test_a_release_has_one_owner(ctx: Context) -> None:
     owners(ctx, {})
     owners(ctx, installed(ctx, "gpu-operator", bundle=OPERATOR))
-    owners(ctx, installed(ctx, "gpu-operator", labels={bundles.GIVEN: OPERATOR}))
+    owners(ctx, installed(ctx, "gpu-operator", labels={GIVEN: OPERATOR}))
     for changed, cause in (
         ({}, "gpuctl installed it by Helm"),
         ({"labels": {}}, "was not made by gpuctl"),
-        ({"labels": {bundles.GIVEN: "gpuctl-other"}}, "was not made by gpuctl"),
+        ({"labels": {GIVEN: "gpuctl-other"}}, "was not made by gpuctl"),
         ({"bundle": "theirs"}, "Fleet's bundle theirs installed it"),
-        ({"labels": {OWNER: "another", bundles.GIVEN: OPERATOR}}, "was not made by gpuctl"),
+        ({"labels": {OWNER: "another", GIVEN: OPERATOR}}, "was not made by gpuctl"),
     ):
         with pytest.raises(GpuctlError, match="two owners") as caught:
             owners(ctx, installed(ctx, "gpu-operator", **changed))

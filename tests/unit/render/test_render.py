@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,15 +222,18 @@ def test_letsencrypt_asks_through_the_ingress_and_no_machine_needs_a_ca(tmp_path
     spec = managed(
         tmp_path,
         ("    issuer: ca\n    ca: {certificate: file:./ca.pem, key: env:CA_KEY}\n",
-         "    issuer: letsencrypt\n    email: ops@example.org\n    staging: true\n"),
+         "    issuer: letsencrypt\n    email: ops@example.org\n"),
     )  # fmt: skip
     issuers, release = certificates.issuers(spec), rancher.release(spec)
     assert issuers
     assert release
     assert issuers.values["acme"] == {
-        "server": "https://acme-staging-v02.api.letsencrypt.org/directory",
+        "server": "https://acme-v02.api.letsencrypt.org/directory",
         "email": "ops@example.org",
         "secret": "gpuctl-letsencrypt",
         "ingressClassName": "traefik",
     }
     assert release.values["privateCA"] is False
+    assert certificates.on_ingress(spec) == {"cert-manager.io/cluster-issuer": "gpuctl"}
+    f5 = replace(spec, kubernetes=replace(spec.kubernetes, ingress="nginx"))
+    assert certificates.on_ingress(f5)["acme.cert-manager.io/http01-edit-in-place"] == "true"

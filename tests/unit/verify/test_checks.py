@@ -618,7 +618,7 @@ DAMAGE: list[tuple[str, str, Callable[[], Facts], str]] = [
         "GPU-14",
         "fail",
         lambda: with_stress("wk-gpu1", between={"wk-gpu2": tools.Reduction(0.4, 0)}),
-        "0.40 GB/s of 1.38",
+        "0.40 GB/s of 1.00",
     ),
     ("GPU-14", "fail", lambda: with_stress("wk-gpu1", between={"wk-gpu2": tools.Reduction(2, 9)}), "9 wrong results"),
     ("GPU-14", "unknown", lambda: with_way("wk-gpu1", GONE), "wk-gpu1 cannot be reached"),

@@ -6,6 +6,7 @@ The plan is the very playbook in check mode, with its diffs, after one look at e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from gpuctl.context import Context
 from gpuctl.phases.base import Action, Change, Plan
@@ -42,10 +43,14 @@ class Bootstrap:
     title = "K3s, highly available behind the virtual IP"
 
     def plan(self, ctx: Context) -> Plan:
-        wanted = {node.vm_id for node in ctx.spec.nodes}
-        there = {vm.vmid for vm in ctx.proxmox.vms() if vm.vmid in wanted and vm.status == "running"}
-        if missing := [node.name for node in ctx.spec.nodes if node.vm_id not in there]:
+        vms = ctx.proxmox.vms()
+        running = {vm.vmid for vm in vms if vm.status == "running"}
+        if missing := [node.name for node in ctx.spec.nodes if node.vm_id not in running]:
             return Plan(self.name, unknown=f"after provision: {len(missing)} hosts do not exist or run yet")
+        # whoever is to leave the cluster leaves it when its machine is gone, which takes consent
+        names = {node.name for node in ctx.spec.nodes}
+        if left := sorted({vm.name for vm in vms if {"gpuctl", ctx.spec.name} <= set(vm.tags)} - names):
+            return Plan(self.name, unknown=f"after provision: the VM of {', '.join(left)} is still there")
         # before anything can use them
         for secret in ("server-token", "agent-token"):
             ctx.redactor.add(ctx.workspace.secret(secret))
@@ -68,7 +73,7 @@ class Bootstrap:
         if not founded or not ctx.workspace.kubeconfig.exists():
             changes.append(Change("kubeconfig", "create", f"through https://{ctx.spec.network.api_vip}:6443"))
         elif not on_hosts:
-            changes += members.plan(ctx)
+            changes += _members(ctx)
         if not any(seen.snapshots for seen in observed.values()):
             changes.append(Change(SNAPSHOT, "create", "a first etcd snapshot"))
         return Plan(
@@ -129,6 +134,7 @@ class Bootstrap:
         path = ctx.workspace.kubeconfig
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_private(path, text)
+            ctx.kubernetes.renew()
         waiting = ctx.deadline(90, f"waiting for the API at {ctx.spec.network.api_vip}")
         last: GpuctlError | None = None
         for _ in waiting.ticks(0.5):
@@ -144,6 +150,16 @@ class Bootstrap:
             cause=last.cause if last else "",
             next="systemctl status keepalived on the servers; is VRRP (IP protocol 112) let through?",
         )
+
+
+def _members(ctx: Context) -> list[Change]:
+    """What of the nodes differs; where the cluster no longer takes our kubeconfig, that a fresh one is fetched."""
+    try:
+        return members.plan(ctx)
+    except GpuctlError as error:
+        if error.status != HTTPStatus.UNAUTHORIZED and "certificate" not in error.cause.lower():
+            raise
+        return [Change("kubeconfig", "update", f"the cluster does not take it any more: {error.cause or error.what}")]
 
 
 def _one_cluster(ctx: Context, observed: dict[str, Observed]) -> None:

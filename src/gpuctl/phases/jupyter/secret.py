@@ -23,6 +23,8 @@ from gpuctl.spec.resolved import JupyterHub
 PATH = f"/api/v1/namespaces/{jupyterhub.NAMESPACE}/secrets/{jupyterhub.SECRET}"
 HUB_PATH = f"/apis/apps/v1/namespaces/{jupyterhub.NAMESPACE}/deployments/hub"
 VALUES, ADMIN_PASSWORD = "values.yaml", "admin-password"
+# a run that is killed between the Secret and the hub's restart leaves this on the Secret
+UNREAD = "gpuctl.io/hub-has-not-read-it"
 # what JupyterHub insists on
 SHORTEST_PASSWORD = 8
 
@@ -32,39 +34,43 @@ def steps(ctx: Context, hub: JupyterHub) -> list[Step]:
     have = read(ctx)
     wanted = _wanted(ctx, hub, have)
     different = sorted(name for name in have.keys() | wanted.keys() if have.get(name) != wanted.get(name))
-    if not different:
+    owed = bool(have) and UNREAD in (ctx.kubernetes.get(PATH)["metadata"].get("annotations") or {})
+    if not different and not owed:
         return []
 
     def run() -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": jupyterhub.SECRET, "namespace": jupyterhub.NAMESPACE},
-            "data": {name: base64.b64encode(value.encode()).decode() for name, value in wanted.items()},
-        }
-        ctx.kubernetes.apply(PATH, body)
+        running = bool(have) and ctx.kubernetes.find(HUB_PATH) is not None
+        _write(ctx, wanted, unread=running)
         ctx.say("target", "written", phase="jupyter", target=f"secret/{jupyterhub.SECRET}")
-        if have and ctx.kubernetes.list(HUB_PATH.rpartition("/")[0], fieldSelector="metadata.name=hub"):
+        if running:
             note = {"kubectl.kubernetes.io/restartedAt": f"{datetime.now(UTC):%FT%TZ}"}
             ctx.kubernetes.patch(HUB_PATH, {"spec": {"template": {"metadata": {"annotations": note}}}})
+            _write(ctx, wanted, unread=False)
 
     change = Change(
         f"secret/{jupyterhub.SECRET}",
         "update" if have else "create",
-        ", ".join(different),
+        ", ".join(different) or "the hub has not read it since it was changed",
         disruption="the hub restarts, running notebooks go on" if have else "",
     )
     return [Step(change, run)]
 
 
+def _write(ctx: Context, values: Mapping[str, str], *, unread: bool) -> None:
+    """``unread``: the hub, which reads it when it starts, is to be restarted yet."""
+    metadata = {"name": jupyterhub.SECRET, "namespace": jupyterhub.NAMESPACE}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**metadata, "annotations": {UNREAD: "true"}} if unread else metadata,
+        "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
+    }
+    ctx.kubernetes.apply(PATH, body)
+
+
 def read(ctx: Context) -> dict[str, str]:
     """What the Secret holds, known to the redactor; {} when there is none."""
-    try:
-        data = ctx.kubernetes.get(PATH).get("data") or {}
-    except GpuctlError as error:
-        if error.status == 404:
-            return {}
-        raise
+    data = (ctx.kubernetes.find(PATH) or {}).get("data") or {}
     found = {name: base64.b64decode(value).decode(errors="replace") for name, value in data.items()}
     for name, value in found.items():
         if name != VALUES:

@@ -20,7 +20,7 @@ from gpuctl.phases.steps import Step
 from gpuctl.render import fleet
 from gpuctl.render.charts import Release
 from gpuctl.run.errors import Exit, GpuctlError
-from gpuctl.systems.helm import OWNER, Installed
+from gpuctl.systems.helm import GIVEN, OWNER, Installed
 
 
 def plan(ctx: Context, name: str) -> list[Step]:
@@ -52,11 +52,26 @@ def plan(ctx: Context, name: str) -> list[Step]:
         )
     if ctx.spec.by_fleet(name):
         return [] if have.bundle else _to_fleet(ctx, name, bundle, have, installed)
-    return _to_gpuctl(ctx, name, bundle, release, have) if have.bundle else []
+    if have.bundle:
+        return _to_gpuctl(ctx, name, bundle, release, have)
+    return [] if have.labels.get(OWNER) else [_taken_back(ctx, bundle, have)]
+
+
+def _taken_back(ctx: Context, bundle: str, have: Installed) -> Step:
+    """A release that was given to Fleet, which never took it."""
+
+    def run() -> None:
+        labels = {OWNER: ctx.workspace.cluster_id, GIVEN: None}
+        record = f"/api/v1/namespaces/{have.namespace}/secrets/{have.record}"
+        ctx.kubernetes.patch(record, {"metadata": {"labels": labels}})
+        ctx.say("target", "is gpuctl's again", phase=gitops.PHASE, target=f"helm/{have.name}")
+
+    words = f"its owner: given to Fleet's bundle {bundle}, which never took it -> gpuctl"
+    return Step(Change(f"helm/{have.name}", "update", words), run)
 
 
 def _ours_or_given(ctx: Context, have: Installed, bundle: str) -> bool:
-    return have.labels.get(OWNER) == ctx.workspace.cluster_id or have.labels.get(bundles.GIVEN) == bundle
+    return have.labels.get(OWNER) == ctx.workspace.cluster_id or have.labels.get(GIVEN) == bundle
 
 
 def _to_fleet(ctx: Context, name: str, bundle: str, have: Installed, installed: Mapping[str, Installed]) -> list[Step]:
@@ -64,10 +79,10 @@ def _to_fleet(ctx: Context, name: str, bundle: str, have: Installed, installed: 
     record = f"/api/v1/namespaces/{have.namespace}/secrets/{have.record}"
 
     def give() -> None:
-        ctx.kubernetes.patch(record, {"metadata": {"labels": {OWNER: None, bundles.GIVEN: bundle}}})
+        ctx.kubernetes.patch(record, {"metadata": {"labels": {OWNER: None, GIVEN: bundle}}})
         ctx.say("target", f"given to Fleet's bundle {bundle}", phase=gitops.PHASE, target=f"helm/{have.name}")
 
-    labels = {key: value for key, value in have.labels.items() if key != OWNER} | {bundles.GIVEN: bundle}
+    labels = {key: value for key, value in have.labels.items() if key != OWNER} | {GIVEN: bundle}
     after = {**installed, f"{have.namespace}/{have.name}": replace(have, labels=labels)}
     # the others are left out whose owner has to be settled, too
     names = {
@@ -76,7 +91,7 @@ def _to_fleet(ctx: Context, name: str, bundle: str, have: Installed, installed: 
         if other == name or _settled(ctx, other, release, installed)
     }
     rest = gitops.steps(ctx, live.observe(ctx), after, names, tuple(names))
-    if have.labels.get(bundles.GIVEN) == bundle:
+    if have.labels.get(GIVEN) == bundle:
         return rest
     words = f"its owner: gpuctl -> Fleet's bundle {bundle}; its workloads go on"
     return [Step(Change(f"helm/{have.name}", "update", words), give), *rest]

@@ -16,10 +16,7 @@ from gpuctl.render.charts import Release
 from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.spec.resolved import GitOps, Resolved
 from gpuctl.systems.git import Commit
-from gpuctl.systems.helm import OWNER, Installed
-
-# on a release's record: given to this bundle of Fleet, which has not taken it yet
-GIVEN = "gpuctl.io/given-to"
+from gpuctl.systems.helm import GIVEN, OWNER, Installed
 
 
 @dataclass(frozen=True)

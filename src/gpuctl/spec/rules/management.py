@@ -39,10 +39,12 @@ def _issuer(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
         yield (*CERTIFICATES, "ca"), f"the CA signs nothing with issuer {given.issuer}", "remove it, or issuer: ca"
     if given.issuer == "letsencrypt" and given.email is None:
         yield CERTIFICATES, "Let's Encrypt wants a contact", "add email"
-    for field, value in (("email", given.email), ("staging", given.staging)):
-        if value and given.issuer != "letsencrypt":
-            wrong = f"{field} does nothing with issuer {given.issuer}"
-            yield (*CERTIFICATES, field), wrong, "remove it, or issuer: letsencrypt"
+    if given.email and given.issuer != "letsencrypt":
+        yield (
+            (*CERTIFICATES, "email"),
+            f"email does nothing with issuer {given.issuer}",
+            "remove it, or issuer: letsencrypt",
+        )
 
 
 def _one_default(resolved: Resolved, _: Cluster) -> Iterator[Broken]:

@@ -1,4 +1,4 @@
-"""NCCL between the nodes, against the network card, or the hosts' own TCP where it tells no speed.
+"""NCCL between the nodes, against what pods there reach by TCP, which CLU-10 holds against the hosts.
 
 Not tried on real hardware.
 """
@@ -13,7 +13,7 @@ from gpuctl.verify.stress import whole
 from gpuctl.verify.stress.judging import split, with_whole_cards
 
 SHARE = 0.9
-LIMIT = f">= {SHARE} x the network card, or the hosts' own TCP where it tells no speed; every result right"
+LIMIT = f">= {SHARE} x the pods' own TCP; every result right"
 
 
 def judge(spec: Resolved, facts: Facts) -> Measurement:
@@ -23,14 +23,14 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
     problems, speeds = {}, []
     for node, results in found.items():
         path = facts.ways.get(node)
-        hosts = [speed for speed in path.hosts.values() if isinstance(speed, float)] if isinstance(path, Path) else []
-        line = (path.interface.speed if isinstance(path, Path) else None) or min(hosts, default=None)
+        pods = [speed for speed in path.pods.values() if isinstance(speed, float)] if isinstance(path, Path) else []
+        line = min(pods, default=None)
         for peer, result in results.items():
             speeds.append(result.bus)
             if result.wrong:
                 problems[f"{node} with {peer}"] = f"{result.wrong} wrong results"
             elif line is None:
-                silent[node] = path.what if isinstance(path, GpuctlError) else "the hosts' bandwidth is not known"
+                silent[node] = path.what if isinstance(path, GpuctlError) else "the pods' bandwidth is not known"
             elif result.bus * 8e9 < SHARE * line:
                 problems[f"{node} with {peer}"] = f"{result.bus:.2f} GB/s of {line / 8e9:.2f}"
     measured = f"{min(speeds):.2f} GB/s at least" if speeds else "not measured"
@@ -40,7 +40,7 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
 CHECK = Check(
     "GPU-14",
     "gpu",
-    "cards of different nodes talk at the network's speed",
+    "cards of different nodes talk at the pod network's speed",
     ("stress", "paths"),
     judge,
     applies=with_whole_cards,
