@@ -223,6 +223,7 @@ def apply(ctx: Context, phases: Sequence[Phase], agree: Callable[[Sequence[Plan]
             changes=len(made.changes),
             seconds=round(seconds, 3),
         )
+    ctx.workspace.forget_replaced()
     return done
 
 

@@ -85,6 +85,16 @@ def test_a_kubeconfig_that_the_cluster_does_not_take_any_more_is_fetched_anew(sm
         small.plan("bootstrap", code=0)
 
 
+def test_a_replacement_that_was_made_is_not_made_again_by_the_same_command(small: Lab) -> None:
+    command = ("apply", "--yes", "--replace", "wk1")
+    assert small.interrupted(*command, at="==> bootstrap", number=signal.SIGKILL) == -signal.SIGKILL
+    machine = small.inside(9021, "cat /etc/machine-id")
+    done = small.gpuctl(*command)
+    assert "wk1: replaced already by the run that did not come to its end" in done.stdout
+    assert small.inside(9021, "cat /etc/machine-id") == machine
+    assert "vm/wk1" in small.gpuctl("plan", "--replace", "wk1").stdout  # that run has come to its end
+
+
 def test_the_plain_tools_take_what_was_generated(small: Lab) -> None:
     terraform = small.workspace / "terraform"
     environment = {**small.environment(), "TF_CLI_CONFIG_FILE": str(terraform / "cli.tfrc")}

@@ -9,7 +9,7 @@ import secrets
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,7 @@ class Workspace:
         self.known_hosts = root / "known_hosts"
         self.ssh_key = self.secrets / "ssh_ed25519"
         self.children = root / "children"
+        self._replaced = root / "replaced.json"
 
     @classmethod
     def of(cls, spec_file: Path, cluster: str, endpoint_name: str) -> Workspace:
@@ -93,6 +94,22 @@ class Workspace:
             write_private(path, secrets.token_hex(16) + "\n")
         with on_disk(f"read {path}", path):
             return path.read_text(encoding="utf-8").strip()
+
+    def replaced(self) -> frozenset[str]:
+        """Nodes whose machine was replaced by runs since the last one that came to its end."""
+        try:
+            return frozenset(json.loads(self._replaced.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return frozenset()
+
+    def note_replaced(self, names: Collection[str]) -> None:
+        """The same command, given again before a run has come to its end, must not replace them again."""
+        if names:
+            write_private(self._replaced, json.dumps(sorted({*self.replaced(), *names})) + "\n")
+
+    def forget_replaced(self) -> None:
+        """A run has come to its end."""
+        self._replaced.unlink(missing_ok=True)
 
     def private_modes(self) -> dict[str, int]:
         """Modes of the files that nobody else may read, by path."""

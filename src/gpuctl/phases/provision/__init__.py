@@ -66,8 +66,11 @@ class Provision:
         others = preflight.look(ctx.proxmox, ctx.spec)
         prepare(ctx, others)
         state = ctx.terraform.state()
-        replace = [f'{VM_TYPE}.node["{name}"]' for name in sorted(ctx.consent.replace)]
+        replace = [f'{VM_TYPE}.node["{name}"]' for name in sorted(ctx.consent.replace - ctx.workspace.replaced())]
         changes.refuse_unknown_names(ctx)
+        if again := sorted(ctx.consent.replace & ctx.workspace.replaced()):
+            words = "replaced already by the run that did not come to its end, and not again"
+            ctx.say("warning", f"{', '.join(again)}: {words}", phase=self.name)
         preflight.check(ctx, state, others)
         saved, planned = ctx.terraform.plan(replace=replace)
         made = changes.of(ctx, planned)
@@ -108,6 +111,7 @@ class Provision:
             # one after the other where running machines are power-cycled, so that etcd keeps its majority
             parallelism = 1 if cycles else ctx.spec.site.proxmox.parallelism
             ctx.terraform.apply(payload.saved, parallelism=parallelism, on_event=progress(ctx, len(payload.resources)))
+            ctx.workspace.note_replaced([change.key for change in replaced if "create" in change.actions])
         # an update may power-cycle a machine, or start one that was down
         updated = [c.key for c in payload.resources if c.type == VM_TYPE and c.actions == ("update",)]
         self._wait_for_hosts(ctx, {*payload.fresh, *payload.waiting, *updated})
