@@ -804,6 +804,15 @@ def test_a_spec_without_gpus_skips_the_cards(id: str) -> None:
     assert judge(check, bare, healthy()).outcome == "skipped"
 
 
+@pytest.mark.parametrize(("mebibytes", "outcome"), [(3919, "pass"), (3700, "fail"), (4300, "fail")])
+def test_what_the_kernel_keeps_of_a_small_machine_is_no_fault(mebibytes: int, outcome: str) -> None:
+    small = replace(SPEC, nodes=tuple(replace(node, memory=4 << 30) for node in SPEC.nodes))
+    facts = healthy()
+    hosts = {name: replace(host, memory=mebibytes << 20) for name, host in facts.reached.items()}
+    check = next(check for check in EVERY if check.id == "INF-06")
+    assert judge(check, small, replace(facts, hosts=hosts)).outcome == outcome
+
+
 def test_ids_are_unique_and_in_order_of_the_groups() -> None:
     assert len({check.id for check in EVERY}) == len(EVERY)
     for checks in (ALL, STRESS):
