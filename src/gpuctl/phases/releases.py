@@ -54,7 +54,7 @@ def plan(ctx: Context, name: str, namespace: str, wanted: Release | None) -> Ste
     if installed is not None and installed.labels.get(OWNER) != ctx.workspace.cluster_id:
         if wanted is None:
             return None
-        given = installed.labels.get(GIVEN)
+        given = "" if OWNER in installed.labels else installed.labels.get(GIVEN)
         raise GpuctlError(
             f"the Helm release {name} was given to Fleet's bundle {given}, which has not taken it"
             if given

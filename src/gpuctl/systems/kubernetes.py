@@ -257,6 +257,17 @@ class Kubernetes:
         try:
             yield
         except ApiException as error:
+            if not error.status:  # the client's way to tell that TLS has failed
+                reason = " ".join(str(error.reason).split())
+                if "CERTIFICATE_VERIFY_FAILED" not in reason:
+                    raise _silent(where, reason) from error
+                raise GpuctlError(
+                    "the Kubernetes API's certificate is not of the CA in the kubeconfig",
+                    where=where,
+                    cause=reason[-300:],
+                    next="gpuctl bootstrap fetches a fresh kubeconfig",
+                    exit_code=Exit.CREDENTIALS,
+                ) from error
             text = _message(error)
             refused = error.status in (401, 403)
             raise GpuctlError(
@@ -267,12 +278,16 @@ class Kubernetes:
                 status=error.status or 0,
             ) from error
         except (HTTPError, OSError) as error:
-            raise GpuctlError(
-                "the Kubernetes API does not answer",
-                where=where,
-                cause=" ".join(str(error).split())[-300:],
-                next="gpuctl status; gpuctl bootstrap repairs the servers",
-            ) from error
+            raise _silent(where, str(error)) from error
+
+
+def _silent(where: str, said: str) -> GpuctlError:
+    return GpuctlError(
+        "the Kubernetes API does not answer",
+        where=where,
+        cause=" ".join(said.split())[-300:],
+        next="gpuctl status; gpuctl bootstrap repairs the servers",
+    )
 
 
 def _answer(api: Any, request: tuple[Any, ...]) -> tuple[Any, str]:

@@ -6,14 +6,13 @@ The plan is the very playbook in check mode, with its diffs, after one look at e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from gpuctl.context import Context
 from gpuctl.phases.base import Action, Change, Plan
 from gpuctl.phases.bootstrap import lasting, members, observe
 from gpuctl.render import hosts
 from gpuctl.render.hosts import Observed
-from gpuctl.run.errors import GpuctlError
+from gpuctl.run.errors import Exit, GpuctlError
 from gpuctl.run.workspace import write_private
 from gpuctl.spec.resolved import Node
 from gpuctl.systems import kubeconfig
@@ -157,9 +156,9 @@ def _members(ctx: Context) -> list[Change]:
     try:
         return members.plan(ctx)
     except GpuctlError as error:
-        if error.status != HTTPStatus.UNAUTHORIZED and "certificate" not in error.cause.lower():
+        if error.exit_code != Exit.CREDENTIALS:
             raise
-        return [Change("kubeconfig", "update", f"the cluster does not take it any more: {error.cause or error.what}")]
+        return [Change("kubeconfig", "update", f"the cluster does not take it any more: {error.what}")]
 
 
 def _one_cluster(ctx: Context, observed: dict[str, Observed]) -> None:

@@ -91,7 +91,7 @@ def _to_fleet(ctx: Context, name: str, bundle: str, have: Installed, installed: 
         if other == name or _settled(ctx, other, release, installed)
     }
     rest = gitops.steps(ctx, live.observe(ctx), after, names, tuple(names))
-    if have.labels.get(GIVEN) == bundle:
+    if have.labels.get(GIVEN) == bundle and OWNER not in have.labels:  # Helm carries labels on to later revisions
         return rest
     words = f"its owner: gpuctl -> Fleet's bundle {bundle}; its workloads go on"
     return [Step(Change(f"helm/{have.name}", "update", words), give), *rest]
