@@ -55,16 +55,15 @@ def test_a_host_that_dies_while_it_joins_is_named(small: Lab) -> None:
 
 
 def test_the_same_command_goes_on_after_all_that(small: Lab) -> None:
-    small.gpuctl("apply", "--yes")
-    assert small.verify_json()["summary"] == small.counts
+    assert small.proven in small.gpuctl("apply", "--yes").stdout
 
 
 def test_a_restart_that_a_killed_run_owes_is_made_up_for(small: Lab) -> None:
     """A host keeps the list of files whose readers have not been restarted: a run that is killed leaves it behind."""
     small.inside(9011, "echo /etc/keepalived/keepalived.conf > /run/gpuctl.pending")
-    assert "keepalived.service restarted" in small.gpuctl("plan", "--detailed-exitcode", code=3).stdout
+    assert "keepalived.service restarted" in small.plan("bootstrap", code=3)
     small.gpuctl("bootstrap", "--yes")
-    small.gpuctl("plan", "--detailed-exitcode", code=0)
+    small.plan("bootstrap", code=0)
 
 
 def test_a_kubeconfig_that_the_cluster_does_not_take_any_more_is_fetched_anew(small: Lab) -> None:
@@ -92,7 +91,7 @@ def test_a_replacement_that_was_made_is_not_made_again_by_the_same_command(small
     done = small.gpuctl(*command)
     assert "wk1: replaced already by the run that did not come to its end" in done.stdout
     assert small.inside(9021, "cat /etc/machine-id") == machine
-    assert "vm/wk1" in small.gpuctl("plan", "--replace", "wk1").stdout  # that run has come to its end
+    assert "vm/wk1" in small.gpuctl("plan", "--phase", "provision", "--replace", "wk1").stdout  # that run has come to its end
 
 
 def test_the_plain_tools_take_what_was_generated(small: Lab) -> None:
