@@ -91,7 +91,8 @@ def test_a_replacement_that_was_made_is_not_made_again_by_the_same_command(small
     done = small.gpuctl(*command)
     assert "wk1: replaced already by the run that did not come to its end" in done.stdout
     assert small.inside(9021, "cat /etc/machine-id") == machine
-    assert "vm/wk1" in small.gpuctl("plan", "--phase", "provision", "--replace", "wk1").stdout  # that run has come to its end
+    # that run has come to its end
+    assert "vm/wk1" in small.gpuctl("plan", "--phase", "provision", "--replace", "wk1").stdout
 
 
 def test_the_plain_tools_take_what_was_generated(small: Lab) -> None:
