@@ -46,6 +46,8 @@ def measured(command: Sequence[str], accepted: Sequence[int] = (0,), **options: 
     wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in accepted:
         raise RuntimeError(f"{shlex.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    told = [line for line in done.stdout.splitlines() if done.returncode and line.startswith(("fail ", "unknown "))]
+    print("".join(f"    {line}\n" for line in told), end="", file=sys.stderr)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": round(wall, 3), "controller_cpu_seconds": round(cpu, 3), "exit": done.returncode}
 
