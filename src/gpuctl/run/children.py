@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from gpuctl.run.deadline import Deadline
 from gpuctl.run.errors import Exit, GpuctlError
-from gpuctl.run.workspace import Workspace, write_private
+from gpuctl.run.workspace import Workspace, on_disk, write_private
 
 GRACE_SECONDS = 120.0
 
@@ -115,6 +117,16 @@ def settle(workspace: Workspace, deadline: Deadline, say: Callable[[str], None])
                     exit_code=Exit.LOCKED,
                 )
         path.unlink(missing_ok=True)
+
+
+def own_folder(parent: Path) -> Path:
+    """A folder for this run alone, which its maker removes; what killed runs left in ``parent`` goes now."""
+    for old in parent.glob("run-*-*"):
+        pid = old.name.split("-")[1]
+        if pid.isdecimal() and start_time(int(pid)) is None:
+            shutil.rmtree(old, ignore_errors=True)
+    with on_disk("make a folder for this run", parent):
+        return Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=parent))
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -121,7 +121,8 @@ class Ansible:
                         on_result(result)
                 return False
 
-            artifacts = self._own_folder()
+            # a plan may run beside an apply
+            artifacts = children.own_folder(self._workspace.ansible)
             # it holds every task's result a second time
             until_end.callback(shutil.rmtree, artifacts, ignore_errors=True)
             runner = start(
@@ -157,14 +158,6 @@ class Ansible:
                 next="the run's log has all of it",
             )
         return found
-
-    def _own_folder(self) -> Path:
-        """For the results of this run, since a plan may run beside an apply; what killed runs left behind goes now."""
-        root = self._workspace.ansible / "artifacts"
-        for old in root.glob("*"):
-            if not old.name.isdecimal() or children.start_time(int(old.name)) is None:
-                shutil.rmtree(old, ignore_errors=True)
-        return root / str(os.getpid())
 
     def _environment(self) -> dict[str, str]:
         return {

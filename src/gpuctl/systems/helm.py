@@ -62,8 +62,8 @@ class Installed:
 
     @property
     def record(self) -> str:
-        """Name of the Secret that is its record."""
-        return f"sh.helm.release.v1.{self.name}.v{self.revision}"
+        """API path of the Secret that is its record."""
+        return f"/api/v1/namespaces/{self.namespace}/secrets/sh.helm.release.v1.{self.name}.v{self.revision}"
 
     @property
     def pending(self) -> bool:
@@ -196,7 +196,7 @@ class Helm:
 
     def recover(self, installed: Installed) -> None:
         """Forget the revision that a killed Helm left half-made: what it created carries its mark and is taken up."""
-        self._ctx.kubernetes.delete(f"/api/v1/namespaces/{installed.namespace}/secrets/{installed.record}")
+        self._ctx.kubernetes.delete(installed.record)
 
     def _values(self, release: Release) -> Path:
         path = self._root / f"{release.name}.values.yaml"

@@ -275,7 +275,7 @@ class Kubernetes:
                 where=where,
                 next="gpuctl bootstrap fetches a fresh kubeconfig" if refused else "",
                 exit_code=Exit.CREDENTIALS if refused else Exit.FAILED,
-                status=error.status or 0,
+                status=error.status,
             ) from error
         except (HTTPError, OSError) as error:
             raise _silent(where, str(error)) from error

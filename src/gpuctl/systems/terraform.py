@@ -11,7 +11,6 @@ import atexit
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 TOOLS, NEEDS = ("terraform", "tofu"), "1.6"
 # what was applied last, for the plain tool in the same folder; a run's own are given by -var-file and go before it
 VARIABLES = "gpuctl.auto.tfvars.json"
-OWN = "run-{pid}-"
 VM_TYPE, IMAGE_TYPE = "proxmox_virtual_environment_vm", "proxmox_download_file"
 PLAN_SECONDS, APPLY_SECONDS = 600.0, 7200.0
 # after the one interrupt Terraform finishes what it is creating, which may be a VM with a large image
@@ -122,17 +120,10 @@ class Terraform:
         return {"backend_config": str(file)}
 
     def _own_folder(self) -> Path:
-        """This run's, removed at its end; what killed runs left behind goes now."""
-        for old in self.folder.glob(OWN.format(pid="*") + "*"):
-            pid = old.name.split("-")[1]
-            if pid.isdecimal() and children.start_time(int(pid)) is None:
-                shutil.rmtree(old, ignore_errors=True)
+        """This run's, removed at its end."""
         if self._own is not None:
             return self._own
-        try:
-            own = Path(tempfile.mkdtemp(prefix=OWN.format(pid=os.getpid()), dir=self.folder))
-        except OSError as error:
-            raise GpuctlError(f"cannot make a folder for this run: {error.strerror}", where=str(self.folder)) from error
+        own = children.own_folder(self.folder)
         atexit.register(shutil.rmtree, own, ignore_errors=True)
         return own
 

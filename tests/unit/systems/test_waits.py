@@ -67,16 +67,17 @@ def popen(script: str, folder: Path) -> subprocess.Popen[str]:
     return children.popen(["sh", "-c", script], cwd=folder, environment=os.environ)
 
 
+def lines(process: subprocess.Popen[str], seconds: float) -> list[str]:
+    deadline = Deadline.after(seconds, "terraform")
+    return list(terraform._lines(process, deadline, partial(process.send_signal, signal.SIGINT)))
+
+
 def test_a_terraform_that_does_not_stop_is_told(tmp_path: Path, pids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terraform, "GRACE_SECONDS", 0.5)
     process = popen(DEAF.format(pids=pids), tmp_path)
     started = time.monotonic()
     with pytest.raises(GpuctlError, match="does not stop"):
-        list(
-            terraform._lines(
-                process, Deadline.after(1.0, "terraform apply"), partial(process.send_signal, signal.SIGINT)
-            )
-        )
+        lines(process, 1.0)
     assert time.monotonic() - started < 20
     assert process.poll() is None  # it may be making a VM: never killed
 
@@ -84,9 +85,7 @@ def test_a_terraform_that_does_not_stop_is_told(tmp_path: Path, pids: Path, monk
 def test_one_interrupt_ends_a_terraform_that_listens(tmp_path: Path, pids: Path) -> None:
     script = f"echo $$ >>{pids}; trap 'echo stopping; exit 1' INT; echo busy; while :; do sleep 0.1; done"
     process = popen(script, tmp_path)
-    assert list(
-        terraform._lines(process, Deadline.after(2.0, "terraform apply"), partial(process.send_signal, signal.SIGINT))
-    ) == ["busy\n", "stopping\n"]
+    assert lines(process, 2.0) == ["busy\n", "stopping\n"]
     assert process.returncode == 1
 
 
@@ -96,14 +95,5 @@ def test_every_line_is_read_and_a_held_output_does_not_hold_us(
     monkeypatch.setattr(terraform, "DRAIN_SECONDS", 0.5)
     process = popen(f"echo $$ >>{pids}; sleep 30 & seq 20000", tmp_path)
     started = time.monotonic()
-    assert (
-        len(
-            list(
-                terraform._lines(
-                    process, Deadline.after(60.0, "terraform show"), partial(process.send_signal, signal.SIGINT)
-                )
-            )
-        )
-        == 20000
-    )
+    assert len(lines(process, 60.0)) == 20000
     assert time.monotonic() - started < 20

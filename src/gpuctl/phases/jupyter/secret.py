@@ -9,6 +9,7 @@ import base64
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import yaml
 
@@ -31,10 +32,11 @@ SHORTEST_PASSWORD = 8
 
 def steps(ctx: Context, hub: JupyterHub) -> list[Step]:
     """What it takes for the Secret to be as it should. Generated values that exist are never replaced."""
-    have = read(ctx)
+    live = ctx.kubernetes.find(PATH) or {}
+    have = _values(ctx, live)
     wanted = _wanted(ctx, hub, have)
     different = sorted(name for name in have.keys() | wanted.keys() if have.get(name) != wanted.get(name))
-    owed = bool(have) and UNREAD in (ctx.kubernetes.get(PATH)["metadata"].get("annotations") or {})
+    owed = bool(live) and UNREAD in (live["metadata"].get("annotations") or {})
     if not different and not owed:
         return []
 
@@ -70,7 +72,11 @@ def _write(ctx: Context, values: Mapping[str, str], *, unread: bool) -> None:
 
 def read(ctx: Context) -> dict[str, str]:
     """What the Secret holds, known to the redactor; {} when there is none."""
-    data = (ctx.kubernetes.find(PATH) or {}).get("data") or {}
+    return _values(ctx, ctx.kubernetes.find(PATH) or {})
+
+
+def _values(ctx: Context, live: Mapping[str, Any]) -> dict[str, str]:
+    data = live.get("data") or {}
     found = {name: base64.b64decode(value).decode(errors="replace") for name, value in data.items()}
     for name, value in found.items():
         if name != VALUES:

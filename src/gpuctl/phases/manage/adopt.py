@@ -62,8 +62,7 @@ def _taken_back(ctx: Context, bundle: str, have: Installed) -> Step:
 
     def run() -> None:
         labels = {OWNER: ctx.workspace.cluster_id, GIVEN: None}
-        record = f"/api/v1/namespaces/{have.namespace}/secrets/{have.record}"
-        ctx.kubernetes.patch(record, {"metadata": {"labels": labels}})
+        ctx.kubernetes.patch(have.record, {"metadata": {"labels": labels}})
         ctx.say("target", "is gpuctl's again", phase=gitops.PHASE, target=f"helm/{have.name}")
 
     words = f"its owner: given to Fleet's bundle {bundle}, which never took it -> gpuctl"
@@ -76,10 +75,9 @@ def _ours_or_given(ctx: Context, have: Installed, bundle: str) -> bool:
 
 def _to_fleet(ctx: Context, name: str, bundle: str, have: Installed, installed: Mapping[str, Installed]) -> list[Step]:
     """The record is given up, then the bundle comes: Fleet finds a release without an owner and upgrades it."""
-    record = f"/api/v1/namespaces/{have.namespace}/secrets/{have.record}"
 
     def give() -> None:
-        ctx.kubernetes.patch(record, {"metadata": {"labels": {OWNER: None, GIVEN: bundle}}})
+        ctx.kubernetes.patch(have.record, {"metadata": {"labels": {OWNER: None, GIVEN: bundle}}})
         ctx.say("target", f"given to Fleet's bundle {bundle}", phase=gitops.PHASE, target=f"helm/{have.name}")
 
     labels = {key: value for key, value in have.labels.items() if key != OWNER} | {GIVEN: bundle}

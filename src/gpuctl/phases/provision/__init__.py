@@ -66,9 +66,10 @@ class Provision:
         others = preflight.look(ctx.proxmox, ctx.spec)
         prepare(ctx, others)
         state = ctx.terraform.state()
-        replace = [f'{VM_TYPE}.node["{name}"]' for name in sorted(ctx.consent.replace - ctx.workspace.replaced())]
+        done = ctx.workspace.replaced()
+        replace = [f'{VM_TYPE}.node["{name}"]' for name in sorted(ctx.consent.replace - done)]
         changes.refuse_unknown_names(ctx)
-        if again := sorted(ctx.consent.replace & ctx.workspace.replaced()):
+        if again := sorted(ctx.consent.replace & done):
             words = "replaced already by the run that did not come to its end, and not again"
             ctx.say("warning", f"{', '.join(again)}: {words}", phase=self.name)
         preflight.check(ctx, state, others)

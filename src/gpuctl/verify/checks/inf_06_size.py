@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from gpuctl.spec.resolved import Node, Resolved
+from gpuctl.spec import fit
+from gpuctl.spec.resolved import Resolved
 from gpuctl.verify.base import Check, Measurement, over_hosts
 from gpuctl.verify.facts import Facts
 
 LIMIT = "CPUs exact, memory within 3 %, or less by what the kernel keeps"
 TOLERANCE = 0.03
-# of small machines the guest's kernel and firmware keep more than that: 1/64 for its page table, the rest at start
-KEPT_SHARE, KEPT = 64, 256 << 20
 
 
 def judge(spec: Resolved, facts: Facts) -> Measurement:
@@ -23,14 +22,11 @@ def judge(spec: Resolved, facts: Facts) -> Measurement:
         worst = off if abs(off) > abs(worst) else worst
         if host.cpus != node.cpus:
             problems[node.name] = f"{host.cpus} CPUs instead of {node.cpus}"
-        elif off > TOLERANCE or node.memory - host.memory > max(TOLERANCE * node.memory, _kept(node)):
+        # of a small machine the kernel keeps more than the tolerance
+        elif off > TOLERANCE or (off < -TOLERANCE and host.memory < fit.memory(node)):
             problems[node.name] = f"memory is {off:+.1%} of the spec's"
     measured = f"{len(facts.reached)} hosts, memory {worst:+.1%} at worst"
     return over_hosts(facts, problems, measured, LIMIT, next="gpuctl plan; ballooning must be off")
-
-
-def _kept(node: Node) -> int:
-    return node.memory // KEPT_SHARE + KEPT
 
 
 CHECK = Check(
