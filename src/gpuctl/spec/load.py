@@ -112,13 +112,18 @@ def read(path: Path) -> str:
 
 
 def _refused(error: ValidationError, value: Any, at: Any, before: Sequence[Finding]) -> Iterator[Finding]:
-    """What the model refuses, once a place: a trap's own finding says more than the type error that follows from it."""
+    """What the model refuses, once a place: a trap's own finding says more than the type error that follows from it.
+
+    Keys that are missing stand at the first one that is there, and each is told.
+    """
     said = {(finding.at.file, finding.at.line, finding.at.column) for finding in before}
+    told = set()
     for problem in error.errors(include_url=False, include_input=False):
         found = _finding(problem, value, at)
         place = found.at.file, found.at.line, found.at.column
-        if place not in said:
-            said.add(place)
+        of_keys = found.at.field if problem["type"] in ("missing", "extra_forbidden") else ""
+        if place not in said and (place, of_keys) not in told:
+            told.add((place, of_keys))
             yield found
 
 
