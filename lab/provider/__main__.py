@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 import tf.provider
 import tf.runner
 
 from lab.provider.servicer import Servicer
+
+# for what is under way when Terraform dies: tasks of the emulated server take seconds
+LAST_SECONDS = 30.0
 
 
 class App:
@@ -29,7 +35,16 @@ class OnlyShutdownEnds(tf.runner._ShutdownInterceptor):  # type: ignore[misc]
         return handler
 
 
+def end_after(terraform: int) -> None:
+    """A Terraform that is killed ends nobody's provider: it would stay for ever, a process that the lab made."""
+    while os.getppid() == terraform:
+        time.sleep(1)
+    time.sleep(LAST_SECONDS)
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_after, args=(os.getppid(),), daemon=True).start()
     # Terraform decides what an interrupt means; like the real provider we finish what is under way
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tf.provider.ProviderServicer = Servicer
