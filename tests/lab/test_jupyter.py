@@ -120,17 +120,25 @@ def test_a_second_apply_changes_nothing_and_the_secrets_are_in_no_output(full: L
         assert not [path for path in written if value.encode() in path.read_bytes()]
 
 
+@contextmanager
+def working(lab: Lab, user: str, profile: str) -> Iterator[None]:
+    """A user's notebook that computes, before and after."""
+    assert notebook(lab, "start", user, profile) == "ready"
+    try:
+        assert notebook(lab, "run", user, "print(6 * 7)") == "42"
+        yield
+        assert notebook(lab, "run", user, "print(6 * 7)") == "42"
+    finally:
+        assert notebook(lab, "stop", user) == "stopped"
+
+
 def test_cards_that_notebooks_hold_are_theirs_and_a_full_quota_is_no_fault(full: Lab) -> None:
-    assert notebook(full, "start", "alice", "two") == "ready"
-    assert notebook(full, "run", "alice", "print(6 * 7)") == "42"
-    full.plan("jupyter", code=0)
-    said = outcomes(full, "applications", code=7)
-    assert (said["APP-02"]["outcome"], said["APP-03"]["outcome"], said["APP-04"]["outcome"]) == (
-        "unknown", "unknown", "pass",
-    )  # fmt: skip
-    assert "the quota is used up" in said["APP-02"]["reason"]
-    assert notebook(full, "run", "alice", "print(6 * 7)") == "42"
-    assert notebook(full, "stop", "alice") == "stopped"
+    with working(full, "alice", "two"):
+        full.plan("jupyter", code=0)
+        said = outcomes(full, "APP-02", "APP-03", "APP-04", code=7)
+    assert [check["outcome"] for check in said.values()] == ["unknown", "unknown", "pass"]
+    used = "the quota is used up: namespace, requested: requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=2, "
+    assert f"one: {used}limited: requests.nvidia.com/gpu=2; two: " in said["APP-02"]["reason"]
 
 
 def test_what_would_give_up_homes_is_refused_by_name(full: Lab) -> None:

@@ -72,25 +72,39 @@ def _by_hand() -> tuple[str, int, bool]:
     return "", 0, one == other
 
 
-def write_speed(folder: str, mebibytes: int = 128) -> None:
-    """Bytes per second, to the disk: past the page cache where the file system can, since copying measures CPUs."""
-    path, size = os.path.join(folder, f".gpuctl-speed-{os.getpid()}"), 4 << 20
-    block = mmap.mmap(-1, size)  # whole pages, as O_DIRECT wants them
-    block.write(os.urandom(size))
+SLOT, BLOCK, BLOCKS = 0.2, 4 << 20, 32
+
+
+def write_speed(folder: str, turn: int, seconds: float = 4.0) -> None:
+    """Bytes per second to the disk, in every other fifth of a second of the machine's clock.
+
+    Two that are told ``turn`` 0 and 1 at the same time write alternately, so that whatever else the disk has to do
+    slows both alike; one after the other, they differed by a factor of two on a disk that others use. Past the page
+    cache, since copying measures CPUs.
+    """
+    path = os.path.join(folder, f".gpuctl-speed-{os.getpid()}")
+    block = mmap.mmap(-1, BLOCK)  # whole pages, as O_DIRECT wants them
+    block.write(os.urandom(BLOCK))
     handle = _opened(path)
-    started, written = time.monotonic(), 0
+    end, spent, written, count = time.time() + seconds, 0.0, 0, 0
     try:
-        while written < mebibytes << 20:
-            written += os.write(handle, block)
-        os.fdatasync(handle)
-        print(json.dumps(written / (time.monotonic() - started)))
+        while not count or time.time() < end:
+            slot, into = divmod(time.time(), SLOT)
+            if slot % 2 != turn:
+                time.sleep(SLOT - into)
+                continue
+            started = time.monotonic()
+            written += os.pwrite(handle, block, count % BLOCKS * BLOCK)
+            spent += time.monotonic() - started
+            count += 1
+        print(json.dumps(written / spent))
     finally:
         os.close(handle)
         os.remove(path)
 
 
 def _opened(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT
+    flags = os.O_WRONLY | os.O_CREAT | os.O_DSYNC
     try:
         return os.open(path, flags | os.O_DIRECT, 0o600)
     except OSError:  # of a file system without it
