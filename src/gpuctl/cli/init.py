@@ -202,7 +202,7 @@ def _proxmox(answers: Answers, folder: Path) -> Proxmox:
     from pydantic import TypeAdapter, ValidationError
 
     from gpuctl.run.redact import Redactor
-    from gpuctl.spec.model import Secret
+    from gpuctl.spec.forms import Secret
     from gpuctl.spec.resolve_services import Folder
     from gpuctl.spec.resolved import Proxmox as Settings
     from gpuctl.spec.resolved import StoragePools

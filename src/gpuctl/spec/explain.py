@@ -217,5 +217,6 @@ def _default(info: FieldInfo) -> str:
 
 def _texts(part: type[BaseModel], name: str, info: FieldInfo) -> tuple[str, str]:
     shape = schema_of(part)["properties"][info.alias or name]
-    example = (shape.get("examples") or [""])[0]
-    return info.description or "", str(example)
+    # a default shows how it is written
+    example = "" if _default(info) not in ("", "none", "empty") else str((shape.get("examples") or [""])[0])
+    return info.description or "", example

@@ -2,132 +2,47 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Literal
+from ipaddress import IPv4Network
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
-from gpuctl.spec import units
-from gpuctl.spec.resolved import SecretRef
-
-# of every backend of Terraform 1.11: s3, http, pg, azurerm, gcs, consul, kubernetes, oss, cos, remote
-BACKEND_SECRETS = re.compile(
-    r"(password|secret|token|secret_?(key|id)|access_?key|conn_str|credentials|client_key|encryption_key)$"
+from gpuctl.spec.forms import (
+    AbsolutePath,
+    Address,
+    Addresses,
+    AptSource,
+    Bridge,
+    Checksum,
+    Cidr,
+    ClassName,
+    ContainerImage,
+    Domain,
+    DriverVersion,
+    Duration,
+    GitBranch,
+    GitServer,
+    Hostname,
+    HostOrAddress,
+    HttpsAddress,
+    Ingress,
+    K3sRelease,
+    LinuxUser,
+    MountOption,
+    Name,
+    OperatorRelease,
+    ProxmoxNode,
+    Release,
+    Releases,
+    Schedule,
+    Secret,
+    Size,
+    StorageId,
+    Taint,
+    UserName,
+    WebAddress,
+    Word,
 )
-MAX_ADDRESSES = 4096
-RELEASE = r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}"
-
-
-def _secret(value: object) -> SecretRef:
-    kind, _, rest = str(value).partition(":")
-    if not isinstance(value, str) or kind not in ("env", "file", "sops") or not rest:
-        # the value may be the secret itself: it is not repeated
-        raise ValueError("a secret is given by reference, never literally: env:NAME, file:PATH or sops:PATH#key")
-    return SecretRef(kind, rest)  # type: ignore[arg-type]
-
-
-def backend_secret(name: str, value: str) -> SecretRef | None:
-    """A setting of a Terraform backend as a secret, None when its name is not one of a secret. ValueError: literal."""
-    return _secret(value) if BACKEND_SECRETS.search(name) else None
-
-
-def _cidr(value: object) -> IPv4Network:
-    if not isinstance(value, str) or "/" not in value:
-        raise ValueError(f"{value!r} is not a network; write it like 10.0.0.0/24")
-    try:
-        return IPv4Network(value)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not a network: {error}") from None
-
-
-def _address(value: object) -> IPv4Address:
-    try:
-        return IPv4Address(value) if isinstance(value, str) else IPv4Address("")
-    except ValueError:
-        raise ValueError(f"{value!r} is not an IPv4 address; write it like 10.0.0.10") from None
-
-
-def _addresses(value: object) -> tuple[IPv4Address, ...]:
-    found: list[IPv4Address] = []
-    for part in value if isinstance(value, list) else [value]:
-        found += _range(part)
-        if len(found) > MAX_ADDRESSES:
-            raise ValueError(f"these are more than {MAX_ADDRESSES} addresses")
-    return tuple(found)
-
-
-def _range(value: object) -> tuple[IPv4Address, ...]:
-    first, dash, last = str(value).partition("-")
-    low = _address(first.strip())
-    if not dash:
-        return (low,)
-    high = _address(last.strip())
-    if not 0 <= int(high) - int(low) < MAX_ADDRESSES:
-        raise ValueError(
-            f"{value!r} is not a range of at most {MAX_ADDRESSES} addresses; write it like 10.0.0.11-10.0.0.13"
-        )
-    return tuple(IPv4Address(number) for number in range(int(low), int(high) + 1))
-
-
-def _checksum(value: object) -> tuple[str, str]:
-    kind, _, digest = str(value).partition(":")
-    length = {"sha256": 64, "sha512": 128}.get(kind)
-    if length is None or len(digest) != length or set(digest.lower()) - set("0123456789abcdef"):
-        raise ValueError("a checksum is sha256: with 64 or sha512: with 128 hex digits")
-    return kind, digest.lower()
-
-
-def _taint(value: object) -> tuple[str, str, str]:
-    pair, _, effect = str(value).rpartition(":")
-    key, _, content = pair.partition("=")
-    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
-        raise ValueError(f"{value!r} is not a taint; write it like key=value:NoSchedule")
-    return key, content, effect
-
-
-def _ingress(value: object) -> object:
-    if value not in ("traefik", "nginx", "none", "ingress-nginx"):
-        raise ValueError(f"{value!r} is no ingress controller that gpuctl installs: traefik, nginx or none")
-    return value
-
-
-def _text(example: str, pattern: str) -> WithJsonSchema:
-    """What editors know of a text that is checked by one of the functions above: the rough form."""
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
-
-
-_IP = r"\d{1,3}(\.\d{1,3}){3}"
-_RANGE = {"type": "string", "pattern": rf"^\s*{_IP}(\s*-\s*{_IP})?\s*$"}
-
-Size = Annotated[int, BeforeValidator(units.size), _text("16GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
-Duration = Annotated[int, BeforeValidator(units.duration), _text("1h", r"^\d+\s*[smhd]$")]
-Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN", r"^(env|file|sops):[\s\S]+$")]
-Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24", rf"^{_IP}/[\d.]+$")]
-Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10", rf"^{_IP}$")]
-Addresses = Annotated[
-    tuple[IPv4Address, ...],
-    BeforeValidator(_addresses),
-    WithJsonSchema({"anyOf": [_RANGE, {"type": "array", "items": _RANGE}], "examples": ["10.0.0.11-10.0.0.13"]}),
-]
-Checksum = Annotated[
-    tuple[str, str],
-    BeforeValidator(_checksum),
-    _text("sha256:<64 hex digits>", r"^(sha256:[0-9a-fA-F]{64}|sha512:[0-9a-fA-F]{128})$"),
-]
-Taint = Annotated[
-    tuple[str, str, str],
-    BeforeValidator(_taint),
-    _text("dedicated=gpu:NoSchedule", r"^[^=]+(=.*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"),
-]
-# ingress-nginx is read so that VER-05 can refuse it beside every other finding; nothing behind the rules knows it
-Ingress = Annotated[
-    Literal["traefik", "nginx", "none", "ingress-nginx"],
-    BeforeValidator(_ingress),
-    WithJsonSchema({"enum": ["traefik", "nginx", "none"], "type": "string"}),
-]
-Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
-Hostname = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
 class Part(BaseModel):
@@ -139,18 +54,20 @@ class Part(BaseModel):
 
 
 class ProxmoxStorage(Part):
-    os: str = Field("local-lvm", description="Proxmox storage for OS disks.")
-    scratch: str = Field("local-lvm", description="Proxmox storage for scratch disks.")
-    images: str = Field("local", description="Proxmox storage the cloud image is imported to; needs content 'import'.")
+    os: StorageId = Field("local-lvm", description="Proxmox storage for OS disks.")
+    scratch: StorageId = Field("local-lvm", description="Proxmox storage for scratch disks.")
+    images: StorageId = Field(
+        "local", description="Proxmox storage the cloud image is imported to; needs content 'import'."
+    )
 
 
 class Proxmox(Part):
     endpoint: str = Field(description="The API's address, https only.", examples=["https://pve.example:8006"])
     ca: str | None = Field(None, description="file:PATH of the CA that signed the server's certificate.")
     token: Secret = Field(description="API token user@realm!name=secret, by reference (env:, file:, sops:).")
-    node: str = Field(description="Name of the Proxmox node that carries the VMs.")
+    node: ProxmoxNode = Field(description="Name of the Proxmox node that carries the VMs.")
     storage: ProxmoxStorage = Field(default_factory=ProxmoxStorage, description="Which storage holds what.")
-    bridge: str = Field("vmbr0", description="Bridge that the VMs are plugged into.")
+    bridge: Bridge = Field("vmbr0", description="Bridge that the VMs are plugged into.")
     vm_id_base: int = Field(
         9000, ge=100, le=999_000_000, description="VM ids are this plus the host part of the node's address."
     )
@@ -168,20 +85,22 @@ class Host(Part):
 
 
 class OsImageMirror(Part):
-    url: str = Field(description="Where the Proxmox server fetches the cloud image instead of image.url.")
+    url: WebAddress = Field(description="Where the Proxmox server fetches the cloud image instead of image.url.")
     checksum: Checksum = Field(description="Its checksum.")
 
 
 class Mirrors(Part):
     terraform_provider: str | None = Field(None, description="Folder that is a Terraform filesystem mirror.")
-    k3s: str | None = Field(None, description="URL below which K3s releases lie: BASE/VERSION/k3s and its sums.")
+    k3s: Releases | None = Field(None, description="URL below which K3s releases lie: BASE/VERSION/k3s and its sums.")
     os_image: OsImageMirror | None = Field(None, description="The cloud image inside the site.")
     charts: str | None = Field(None, description="Folder of chart packages (NAME-VERSION.tgz), or an oci:// registry.")
-    apt: str | None = Field(None, description="One-line apt source that the hosts use instead of their own.")
-    registry: str | None = Field(
+    apt: AptSource | None = Field(None, description="One-line apt source that the hosts use instead of their own.")
+    registry: WebAddress | None = Field(
         None, description="Address (http:// or https://) of a registry that mirrors every image under its own name."
     )
-    git: str | None = Field(None, description="Base address of a Git server used instead of the one of gitops.repo.")
+    git: GitServer | None = Field(
+        None, description="Base address of a Git server used instead of the one of gitops.repo."
+    )
 
 
 class Site(Part):
@@ -199,7 +118,12 @@ class Image(Part):
     os: Literal["ubuntu-24.04", "ubuntu-22.04", "debian-12", "debian-13"] = Field(
         "ubuntu-24.04", description="Guest OS; it decides which GPU driver modes work."
     )
-    url: str = Field(description="Dated cloud image in qcow2 format.")
+    url: WebAddress = Field(
+        description="Dated cloud image in qcow2 format.",
+        examples=[
+            "https://cloud-images.ubuntu.com/releases/noble/release-20251026/ubuntu-24.04-server-cloudimg-amd64.img"
+        ],
+    )
     checksum: Checksum = Field(description="sha256: or sha512: of the image.")
 
 
@@ -209,8 +133,8 @@ class Network(Part):
     api_vip: Address = Field(description="Virtual IP of the Kubernetes API, moved between servers by keepalived.")
     ingress_vip: Address | None = Field(None, description="Virtual IP of the ingress; without it nothing exposes it.")
     dns: list[Address] = Field(default_factory=list, description="DNS servers of the nodes (default: the gateway).")
-    search_domain: str = Field("local", description="DNS search domain of the nodes.")
-    ntp: list[str] = Field(default_factory=list, description="NTP servers (default: those of the guest OS).")
+    search_domain: Domain = Field("local", description="DNS search domain of the nodes.")
+    ntp: list[HostOrAddress] = Field(default_factory=list, description="NTP servers (default: those of the guest OS).")
     vlan: int | None = Field(None, ge=1, le=4094, description="VLAN tag on the bridge.")
     mtu: int | None = Field(None, ge=1280, le=9216, description="MTU of the VMs' interfaces (default: the bridge's).")
     vrrp_router_id: int | None = Field(
@@ -259,48 +183,46 @@ class Nodes(Part):
 
 
 class Kubernetes(Part):
-    version: str = Field(
-        description="K3s release.", examples=["v1.35.4+k3s1"], pattern=rf"^v{RELEASE}\+k3s[0-9]{{1,4}}$"
-    )
+    version: K3sRelease = Field(description="K3s release.")
     pod_cidr: Cidr = Field(IPv4Network("10.42.0.0/16"), description="Addresses of pods.")
     service_cidr: Cidr = Field(IPv4Network("10.43.0.0/16"), description="Addresses of Services.")
     cni: Literal["flannel"] = Field("flannel", description="Pod network.")
     flannel_backend: Literal["vxlan", "host-gw", "wireguard-native"] = Field("vxlan", description="Flannel's backend.")
     ingress: Ingress = Field("traefik", description="Ingress controller.")
-    cluster_domain: str = Field("cluster.local", description="DNS domain of the cluster.")
+    cluster_domain: Domain = Field("cluster.local", description="DNS domain of the cluster.")
     max_pods: int = Field(110, ge=10, le=500, description="Pods per node.")
-    snapshot_schedule: str = Field("0 */6 * * *", description="When etcd snapshots are taken (cron).")
+    snapshot_schedule: Schedule = Field("0 */6 * * *", description="When etcd snapshots are taken (cron).")
     snapshot_retention: int = Field(12, ge=1, le=1000, description="Snapshots kept per server.")
-    tls_san: list[str] = Field(default_factory=list, description="More names in the API's certificate.")
+    tls_san: list[HostOrAddress] = Field(default_factory=list, description="More names in the API's certificate.")
 
 
 class Ssh(Part):
-    user: str = Field("gpuctl", pattern=r"^[a-z_][-a-z0-9_]{0,31}$", description="User that cloud-init makes.")
+    user: LinuxUser = Field("gpuctl", description="User that cloud-init makes.")
     authorized_keys: list[str] = Field(default_factory=list, description="Public keys beside gpuctl's own.")
 
 
 class Nfs(Part):
     server: Address = Field(description="NFS server; external, destroy never touches it.")
-    path: str = Field(pattern=r"^/", description="Export.")
-    class_: str = Field("nfs-client", alias="class", description="Name of the storage class.")
+    path: AbsolutePath = Field(description="Export.")
+    class_: ClassName = Field("nfs-client", alias="class", description="Name of the storage class.")
     default: bool = Field(True, description="Whether it is the default class.")
     provisioner: Literal["csi", "subdir"] = Field(
         "csi", description="csi-driver-nfs, or the old nfs-subdir-external-provisioner when its volumes are adopted."
     )
-    mount_options: list[str] = Field(
+    mount_options: list[MountOption] = Field(
         default_factory=lambda: ["nfsvers=4.1", "hard"], description="Mount options of the volumes."
     )
     reclaim: Literal["Retain", "Delete"] = Field("Delete", description="What becomes of a volume with its claim.")
 
 
 class Scratch(Part):
-    class_: str = Field("fast-scratch", alias="class", description="Name of the storage class.")
-    mount: str = Field("/var/lib/gpuctl/scratch", pattern=r"^/", description="Where the disk is mounted.")
+    class_: ClassName = Field("fast-scratch", alias="class", description="Name of the storage class.")
+    mount: AbsolutePath = Field("/var/lib/gpuctl/scratch", description="Where the disk is mounted.")
 
 
 class Local(Part):
-    class_: str = Field("local-disk", alias="class", description="Name of the storage class.")
-    path: str = Field("/var/lib/gpuctl/local", pattern=r"^/", description="Folder on every node's OS disk.")
+    class_: ClassName = Field("local-disk", alias="class", description="Name of the storage class.")
+    path: AbsolutePath = Field("/var/lib/gpuctl/local", description="Folder on every node's OS disk.")
     default: bool | None = Field(None, description="Whether it is the default class (default: when NFS is not).")
 
 
@@ -315,13 +237,14 @@ class Storage(Part):
 class Gpu(Part):
     driver: Literal["operator", "preinstalled"] = Field("operator", description="Who installs the driver.")
     sharing: Literal["none", "time-slicing", "mig"] = Field("none", description="How cards are shared.")
-    operator: str | None = Field(
+    operator: OperatorRelease | None = Field(
         None,
-        pattern=f"^v{RELEASE}$",
         description="GPU Operator release (default: the newest that supports the Kubernetes version).",
     )
-    driver_version: str | None = Field(None, description="NVIDIA driver (default: the Operator's own choice).")
-    proof_image: str = Field(
+    driver_version: DriverVersion | None = Field(
+        None, description="NVIDIA driver (default: the Operator's own choice)."
+    )
+    proof_image: ContainerImage = Field(
         "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0",
         description="Image with a CUDA program that proves a card; it must have a shell.",
     )
@@ -342,17 +265,16 @@ class Certificates(Part):
 
 
 class Rancher(Part):
-    hostname: Hostname = Field(description="Host name of Rancher.")
+    hostname: Hostname = Field(description="Host name of Rancher.", examples=["rancher.example"])
     replicas: int = Field(3, ge=1, le=9, description="Replicas of Rancher.")
-    version: str | None = Field(
+    version: Release | None = Field(
         None,
-        pattern=f"^{RELEASE}$",
         description="Rancher release (default: one that supports the Kubernetes version).",
     )
 
 
 class GitCredentials(Part):
-    username: str | None = Field(None, description="User name for https.")
+    username: Word | None = Field(None, description="User name for https.")
     password: Secret | None = Field(None, description="Password or token for https, by reference.")
     ssh_key: Secret | None = Field(None, description="Private key for ssh, by reference.")
     known_hosts: str | None = Field(None, description="file:PATH of the host keys that ssh accepts.")
@@ -363,7 +285,7 @@ Bundle = Literal["jupyterhub", "storageclasses", "policies", "monitoring", "test
 
 class GitOps(Part):
     repo: str = Field(description="Git repository that Fleet follows.")
-    branch: str = Field("main", description="Branch.")
+    branch: GitBranch = Field("main", description="Branch.")
     path: str = Field(description="Folder of this cluster in it.")
     credentials: GitCredentials | None = Field(None, description="How Fleet and gpuctl reach it.")
     ca: str | None = Field(None, description="file:PATH of the CA of an https server.")
@@ -381,17 +303,17 @@ class Management(Part):
 
 
 class OAuth(Part):
-    client_id: str = Field(description="Client id.")
+    client_id: Word = Field(description="Client id.", examples=["jupyterhub"])
     client_secret: Secret = Field(description="Client secret, by reference.")
-    authorize_url: str = Field(description="Where users log in.", pattern=r"^https://")
-    token_url: str = Field(description="Where codes become tokens.", pattern=r"^https://")
-    userdata_url: str = Field(description="Who the user is.", pattern=r"^https://")
-    username_claim: str = Field("preferred_username", description="Field of the user's data that is the name.")
-    scopes: list[str] = Field(default_factory=lambda: ["openid"], description="Scopes asked for.")
+    authorize_url: HttpsAddress = Field(description="Where users log in.")
+    token_url: HttpsAddress = Field(description="Where codes become tokens.")
+    userdata_url: HttpsAddress = Field(description="Who the user is.")
+    username_claim: Word = Field("preferred_username", description="Field of the user's data that is the name.")
+    scopes: list[Word] = Field(default_factory=lambda: ["openid"], description="Scopes asked for.")
 
 
 class Ldap(Part):
-    server: str = Field(description="LDAP server; TLS is used always.", examples=["ldap.example"])
+    server: HostOrAddress = Field(description="LDAP server; TLS is used always.", examples=["ldap.example"])
     port: int | None = Field(None, ge=1, le=65535, description="Port (default: 636).")
     bind_dn_template: list[str] = Field(
         default_factory=list,
@@ -399,7 +321,7 @@ class Ldap(Part):
         examples=["uid={username},ou=people,dc=example"],
     )
     search_base: str | None = Field(None, description="Where users are looked up when no template fits.")
-    user_attribute: str = Field("uid", description="Attribute that is the user name.")
+    user_attribute: Word = Field("uid", description="Attribute that is the user name.")
     search_user: str | None = Field(None, description="DN that may look users up.")
     search_password: Secret | None = Field(None, description="Its password, by reference.")
     allowed_groups: list[str] = Field(default_factory=list, description="DNs of groups whose members may log in.")
@@ -411,8 +333,8 @@ class Auth(Part):
     password: Secret | None = Field(None, description="For kind dummy: one password for everybody, by reference.")
     oauth: OAuth | None = Field(None, description="For kind oauth.")
     ldap: Ldap | None = Field(None, description="For kind ldap.")
-    admins: list[str] = Field(default_factory=list, description="Users who administer the hub.")
-    allowed_users: list[str] = Field(default_factory=list, description="Users who may log in.")
+    admins: list[UserName] = Field(default_factory=list, description="Users who administer the hub.")
+    allowed_users: list[UserName] = Field(default_factory=list, description="Users who may log in.")
     allow_all: bool = Field(False, description="Whether everybody who can authenticate may log in.")
 
 
@@ -423,17 +345,17 @@ class Profile(Part):
     slices: dict[str, int] = Field(default_factory=dict, description="MIG slices by profile, e.g. {1g.10gb: 1}.")
     cpus: float | None = Field(None, gt=0, description="CPU limit.")
     memory: Size | None = Field(None, description="Memory limit.")
-    image: str | None = Field(None, description="Notebook image (default: jupyterhub.image).")
+    image: ContainerImage | None = Field(None, description="Notebook image (default: jupyterhub.image).")
 
 
 class Home(Part):
     size: Size = Field(10 << 30, description="Size of a user's home.")
-    class_: str | None = Field(None, alias="class", description="Its storage class (default: the default class).")
+    class_: ClassName | None = Field(None, alias="class", description="Its storage class (default: the default class).")
 
 
 class HubScratch(Part):
     size: Size = Field(100 << 30, description="Size of a notebook's scratch volume; it goes with the notebook.")
-    mount: str = Field("/scratch", pattern=r"^/", description="Where notebooks see it.")
+    mount: AbsolutePath = Field("/scratch", description="Where notebooks see it.")
 
 
 class Quota(Part):
@@ -452,12 +374,11 @@ class Culling(Part):
 class JupyterHub(Part):
     hostname: Hostname = Field(description="Host name of the hub.")
     auth: Auth = Field(description="Authentication.")
-    version: str | None = Field(
+    version: Release | None = Field(
         None,
-        pattern=f"^{RELEASE}$",
         description="Release of the chart Zero to JupyterHub (default: the newest known).",
     )
-    image: str = Field(
+    image: ContainerImage = Field(
         "quay.io/jupyter/scipy-notebook:2025-10-20", description="Notebook image of profiles that name none."
     )
     profiles: list[Profile] = Field(
@@ -474,7 +395,7 @@ class JupyterHub(Part):
 
 class Cluster(Part):
     version: Literal[1] = Field(description="Version of this format: 1.")
-    name: Name = Field(description="Name of the cluster.")
+    name: Name = Field(description="Name of the cluster.", examples=["homelab"])
     site: Site = Field(description="Where: the Proxmox server; --site FILE replaces it whole.")
     image: Image = Field(description="Cloud image of the VMs.")
     network: Network = Field(description="The LAN.")
@@ -486,10 +407,10 @@ class Cluster(Part):
     management: Management = Field(default_factory=Management, description="Rancher and Fleet.")
     jupyterhub: JupyterHub | None = Field(None, description="JupyterHub.")
     protect: bool = Field(False, description="true refuses destroy.")
-    probe_image: str = Field(
+    probe_image: ContainerImage = Field(
         "docker.io/rancher/mirrored-library-busybox:1.37.0", description="Image of verify's probe pods."
     )
-    stress_image: str | None = Field(
+    stress_image: ContainerImage | None = Field(
         None,
         description="Image of verify --gpu-stress: a shell and any of nvbandwidth, nccl-tests (all_reduce_perf), DCGM "
         "(dcgmi, nv-hostengine) and PyTorch; what needs a tool that it lacks stays unknown.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from gpuctl.spec import model, units
+from gpuctl.spec import forms, model, units
 from gpuctl.spec import resolve_services as services
 from gpuctl.spec import resolved as r
 from gpuctl.spec.versions import newest_for
@@ -153,7 +153,7 @@ def _site(site: model.Site, os: str, folder: Path) -> r.Site:
 
 def _setting(name: str, value: str, files: services.Folder) -> str | r.SecretRef:
     try:
-        secret = model.backend_secret(name, value)
+        secret = forms.backend_secret(name, value)
     except ValueError:
         return value  # refused by a rule
     return files.known_secret(secret) if secret else value

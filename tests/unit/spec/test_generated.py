@@ -48,7 +48,8 @@ def test_no_depth_ends_the_process() -> None:
 
 def test_ansible_evaluates_nothing_of_a_spec(tmp_path: Path) -> None:
     text = (ROOT / "examples/homelab.yaml").read_text(encoding="utf-8")
-    text = text.replace("ingress_vip: 10.0.0.101", 'ingress_vip: 10.0.0.101\n  ntp: ["{{ 7 * 7 }}", "{% raw %}", "{#"]')
+    apt = 'apt: "deb [{{ 7 * 7 }} {% raw %} {#] https://mirror.example/{{7*7}} ./"'
+    text = text.replace("    bridge: vmbr0", f"    bridge: vmbr0\n  mirrors: {{{apt}}}")
     subject = Subject.write(Document(text.encode()), tmp_path)
-    assert "{{ 7 * 7 }}" in subject.files["ansible/inventory.json"]
+    assert "{{ 7 * 7 }} {% raw %}" in subject.files["ansible/inventory.json"]
     ansible_changes_nothing(subject)

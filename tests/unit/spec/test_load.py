@@ -77,7 +77,7 @@ def test_a_site_file_replaces_the_site_block_whole_and_its_paths_are_its_own(tmp
     site = tmp_path / "site.yaml"
     site.write_text(
         "proxmox:\n  endpoint: https://other.example:8006\n  ca: file:./ca.pem\n  token: file:./token\n"
-        "  node: other\n  storage: {os: a, scratch: b, images: c}\n  bridge: vmbr9\n",
+        "  node: other\n  storage: {os: fast, scratch: nvme, images: iso}\n  bridge: vmbr9\n",
         encoding="utf-8",
     )
     resolved = load(EXAMPLE, site).resolved

@@ -881,6 +881,14 @@ def test_a_notebook_without_a_gpu_library_says_so() -> None:
     assert "without a GPU library" in verdict("APP-03", facts).measured
 
 
+def test_a_snapshot_may_be_as_old_as_its_schedule_makes_it() -> None:
+    weekly = replace(SPEC, kubernetes=replace(SPEC.kubernetes, snapshot_schedule="0 3 * * SUN"))
+    check = next(check for check in ALL if check.id == "CLU-06")
+    for hours, outcome in ((167, "pass"), (170, "fail")):
+        found = judge(check, weekly, with_snapshot(age=hours * 3600))
+        assert (found.outcome, found.limit) == (outcome, "<= 169 h old, checksum fits")
+
+
 def test_a_spec_without_a_hub_skips_its_checks() -> None:
     bare = replace(SPEC, jupyterhub=None)
     found = {check.id for check in ALL if judge(check, bare, healthy()).outcome == "skipped"}

@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpuctl.spec.model import BACKEND_SECRETS, Cluster
+from gpuctl.spec.forms import BACKEND_SECRETS
+from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SecretRef
 from gpuctl.spec.rules.base import Broken, Loc, Rule
 
