@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,7 +123,8 @@ def session(options: Options, *, mutates: bool) -> Iterator[Context]:
     finally:
         ctx.say("log", f"ended after {time.monotonic() - started:.1f} s")
         for observer in seen:
-            observer.close()
+            with suppress(OSError):  # it could not write before either
+                observer.close()
 
 
 def _settle(ctx: Context) -> None:
@@ -223,7 +224,8 @@ def apply(ctx: Context, phases: Sequence[Phase], agree: Callable[[Sequence[Plan]
             changes=len(made.changes),
             seconds=round(seconds, 3),
         )
-    ctx.workspace.forget_replaced()
+    if "provision" in {phase.name for phase in phases}:
+        ctx.workspace.forget_replaced()
     return done
 
 

@@ -270,15 +270,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _lab("tsmall", SMALL, tmp_path_factory.mktemp("small"))
 
 
-# what needs the lab ``full``, with the shortest of the others: both halves end together
-HALF = ("test_bad_server.py", "test_damages.py", "test_jupyter.py")
-
-
 class ByLab(LoadScopeScheduling):
     """Who shares a lab runs in one process: no more than two are up at a time, or inotify instances run out."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "full" if nodeid.partition("::")[0].endswith(HALF) else "others"
+        module = nodeid.partition("::")[0]
+        return "full" if "/full/" in module else module
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab:
@@ -313,27 +310,6 @@ def _state(lab: Lab) -> str:
         except (LabError, OSError) as error:
             said.append(f"{host}: {error}")
     return "\n".join(said)
-
-
-@pytest.fixture(scope="session")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One server and one worker with everything that runs on them, one for the modules that ask for it."""
-    yield from _lab("tfull", FULL_SMALL, tmp_path_factory.mktemp("full"))
-
-
-@dataclass(frozen=True)
-class Applied:
-    """The first apply on a lab: its output, and the report that it left."""
-
-    said: str
-    report: dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def applied(full: Lab) -> Applied:
-    assert "jupyter" in full.gpuctl("plan", "--detailed-exitcode", code=3).stdout
-    said = full.gpuctl("apply", "--yes").stdout
-    return Applied(said, json.loads((full.workspace / "reports/verify.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture

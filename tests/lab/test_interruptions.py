@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -27,6 +28,23 @@ def test_kill_in_provision(small: Lab) -> None:
 def test_ctrl_c_in_bootstrap_stops_cleanly(small: Lab) -> None:
     code = small.interrupted("bootstrap", "--yes", at="==> bootstrap", number=signal.SIGINT)
     assert code == 130
+
+
+def test_a_connection_that_is_lost_stops_cleanly(small: Lab) -> None:
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *small.command("bootstrap", "--yes")], env={**small.environment(), "TERM": "xterm"},
+        stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    seen = b""
+    while b"==> bootstrap" not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait(120) == 129
+    log = max((small.workspace / "logs").iterdir(), key=lambda path: path.stat().st_mtime).read_text(encoding="utf-8")
+    assert "the output ends here: " in log
+    assert "stopped by SIGHUP" in log
 
 
 def test_kill_in_bootstrap(small: Lab) -> None:

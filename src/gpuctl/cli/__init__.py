@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -31,7 +33,7 @@ from gpuctl.cli import (
     verify,
     version,
 )
-from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.run.errors import GpuctlError
 
 app = typer.Typer(
     name="gpuctl",
@@ -93,19 +95,28 @@ def main() -> None:
     except GpuctlError as error:
         if os.environ.get("GPUCTL_DEBUG"):
             raise
-        print(_shown(error), file=sys.stderr)
-        sys.exit(int(error.exit_code))
-    except BrokenPipeError:
-        # the reader of our output went away; nothing to tell it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(int(Exit.FAILED))
+        _end(error)
     except Exception as error:  # the last resort, so that a bug is one line and not a wall
         if os.environ.get("GPUCTL_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
+            _end(GpuctlError("the output was cut off: its reader is gone"))
         bug = GpuctlError(
             f"internal error: {type(error).__name__}: {error}",
             cause="a bug in gpuctl",
             next="run again with: gpuctl --debug ... and report it",
         )
-        print(_shown(bug), file=sys.stderr)
-        sys.exit(int(Exit.FAILED))
+        _end(bug)
+
+
+def _end(error: GpuctlError) -> NoReturn:
+    """Say it and exit with its code, whether or not somebody can read it."""
+    with suppress(OSError):
+        print(_shown(error), file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # what is left of it would fail again at the interpreter's end, and change the exit code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(int(error.exit_code))

@@ -20,6 +20,7 @@ EXITS = {
     Exit.LOCKED: "another run holds the workspace or the state",
     Exit.CHECK_FAILED: "a check failed",
     Exit.VERIFY_INCOMPLETE: "no check failed, but something could not be judged",
+    Exit.SIGHUP: "stopped since its terminal is gone; the same command continues",
     Exit.SIGINT: "stopped by SIGINT; the same command continues",
     Exit.SIGTERM: "stopped by SIGTERM; the same command continues",
 }

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event as Flag
@@ -88,9 +89,10 @@ class PlainLines:
             print(line, file=self._stream, flush=True)
 
     def _beat(self, every: float) -> None:
-        while not self._closed.wait(1.0):
-            if time.monotonic() - self._last_at >= every:
-                self._write(f"    ... {clock(time.monotonic() - self._started)} still: {self._last_line}")
+        with suppress(OSError):  # whoever read it is gone
+            while not self._closed.wait(1.0):
+                if time.monotonic() - self._last_at >= every:
+                    self._write(f"    ... {clock(time.monotonic() - self._started)} still: {self._last_line}")
 
     def close(self) -> None:
         self._closed.set()
@@ -208,8 +210,12 @@ def record(event: Event) -> dict[str, object]:
 
 
 def fan_out(observers: Sequence[Observer], redactor: Redactor) -> Callable[[Event], None]:
-    """An ``emit`` that redacts once and shows to all, one event at a time."""
-    lock = Lock()
+    """An ``emit`` that redacts once and shows to all, one event at a time.
+
+    An observer that cannot write (its terminal or reader is gone, its disk is full) sees no more: that must not end a
+    run in the middle of something.
+    """
+    lock, watching = Lock(), list(observers)
 
     def cleaned(value: object) -> object:
         if isinstance(value, str):
@@ -226,7 +232,12 @@ def fan_out(observers: Sequence[Observer], redactor: Redactor) -> Callable[[Even
             event.kind, redactor.clean(event.message), event.phase, redactor.clean(event.target), data, event.at
         )
         with lock:
-            for observer in observers:
-                observer.see(clean)
+            for observer in tuple(watching):
+                try:
+                    observer.see(clean)
+                except OSError as error:
+                    watching.remove(observer)
+                    for other in watching:
+                        other.see(Event("log", f"the output ends here: {error.strerror}"))
 
     return emit

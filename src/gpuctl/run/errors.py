@@ -20,6 +20,7 @@ class Exit(IntEnum):
     LOCKED = 5
     CHECK_FAILED = 6
     VERIFY_INCOMPLETE = 7
+    SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
 
@@ -61,12 +62,13 @@ class GpuctlError(Exception):
 
 
 class Interrupted(GpuctlError):
-    """A SIGINT or SIGTERM ended the run cleanly; the same command continues."""
+    """A SIGINT, SIGTERM or SIGHUP ended the run cleanly; the same command continues."""
 
     def __init__(self, signal_name: str, doing: str) -> None:
-        code = Exit.SIGTERM if signal_name == "SIGTERM" else Exit.SIGINT
         super().__init__(
-            f"stopped by {signal_name} while {doing}", next="run the same command again to continue", exit_code=code
+            f"stopped by {signal_name} while {doing}",
+            next="run the same command again to continue",
+            exit_code=Exit[signal_name],
         )
 
 

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM set a flag that every wait watches; the second one raises KeyboardInterrupt at once."""
+"""SIGINT, SIGTERM and SIGHUP set a flag that every wait watches; the second one raises KeyboardInterrupt at once.
+
+SIGHUP is how a run learns that its terminal is gone: a lost connection must not kill it among half-made VMs.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def handled(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
 
     actor = Thread(target=act, daemon=True)
     actor.start()
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is what nohup asks for
+        wanted.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, on_signal) for number in wanted}
     try:
         yield
     finally:

@@ -7,9 +7,9 @@ import sys
 from textwrap import dedent
 
 
-def python(script: str) -> subprocess.CompletedProcess[str]:
+def python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", dedent(script), *arguments], capture_output=True, text=True, timeout=30, check=False
     )
 
 
@@ -70,3 +70,19 @@ def test_the_second_signal_abandons() -> None:
     """)
     assert done.stderr == ""
     assert "abandoned" in done.stdout
+
+
+def test_a_terminal_that_goes_away_stops_the_run_and_nohup_keeps_it() -> None:
+    script = """
+        import os, signal, sys
+        from gpuctl.run import signals
+
+        if sys.argv[1:]:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        stop = signals.Stop()
+        with signals.handled(stop, lambda text: None):
+            os.kill(os.getpid(), signal.SIGHUP)
+            print(stop.flag.wait(1), stop.signal_name)
+    """
+    assert python(script).stdout == "True SIGHUP\n"
+    assert python(script, "ignored").stdout == "False \n"

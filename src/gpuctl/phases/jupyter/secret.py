@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
 from gpuctl.context import Context
+from gpuctl.phases import read_at_start
 from gpuctl.phases.base import Change
 from gpuctl.phases.steps import Step
 from gpuctl.render import jupyterhub
@@ -24,8 +24,6 @@ from gpuctl.spec.resolved import JupyterHub
 PATH = f"/api/v1/namespaces/{jupyterhub.NAMESPACE}/secrets/{jupyterhub.SECRET}"
 HUB_PATH = f"/apis/apps/v1/namespaces/{jupyterhub.NAMESPACE}/deployments/hub"
 VALUES, ADMIN_PASSWORD = "values.yaml", "admin-password"
-# a run that is killed between the Secret and the hub's restart leaves this on the Secret
-UNREAD = "gpuctl.io/hub-has-not-read-it"
 # what JupyterHub insists on
 SHORTEST_PASSWORD = 8
 
@@ -36,38 +34,15 @@ def steps(ctx: Context, hub: JupyterHub) -> list[Step]:
     have = _values(ctx, live)
     wanted = _wanted(ctx, hub, have)
     different = sorted(name for name in have.keys() | wanted.keys() if have.get(name) != wanted.get(name))
-    owed = bool(live) and UNREAD in (live["metadata"].get("annotations") or {})
-    if not different and not owed:
+    if not different and not read_at_start.owed(live):
         return []
-
-    def run() -> None:
-        running = bool(have) and ctx.kubernetes.find(HUB_PATH) is not None
-        _write(ctx, wanted, unread=running)
-        ctx.say("target", "written", phase="jupyter", target=f"secret/{jupyterhub.SECRET}")
-        if running:
-            note = {"kubectl.kubernetes.io/restartedAt": f"{datetime.now(UTC):%FT%TZ}"}
-            ctx.kubernetes.patch(HUB_PATH, {"spec": {"template": {"metadata": {"annotations": note}}}})
-            _write(ctx, wanted, unread=False)
-
     change = Change(
         f"secret/{jupyterhub.SECRET}",
         "update" if have else "create",
         ", ".join(different) or "the hub has not read it since it was changed",
         disruption="the hub restarts, running notebooks go on" if have else "",
     )
-    return [Step(change, run)]
-
-
-def _write(ctx: Context, values: Mapping[str, str], *, unread: bool) -> None:
-    """``unread``: the hub, which reads it when it starts, is to be restarted yet."""
-    metadata = {"name": jupyterhub.SECRET, "namespace": jupyterhub.NAMESPACE}
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {**metadata, "annotations": {UNREAD: "true"}} if unread else metadata,
-        "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
-    }
-    ctx.kubernetes.apply(PATH, body)
+    return [Step(change, lambda: read_at_start.write(ctx, PATH, wanted, phase="jupyter", reader=HUB_PATH))]
 
 
 def read(ctx: Context) -> dict[str, str]:

@@ -7,12 +7,11 @@ them works says how far it came.
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 
 from gpuctl.context import Context
 from gpuctl.phases import certificates as issued
-from gpuctl.phases import releases, workloads
+from gpuctl.phases import read_at_start, releases, workloads
 from gpuctl.phases.base import Change
 from gpuctl.phases.manage import rancher_removal
 from gpuctl.phases.steps import Step
@@ -120,9 +119,8 @@ def _carry_out_authority(ctx: Context) -> None:
 
 
 def _secret(ctx: Context, path: str, name: str, wanted: dict[str, str], words: str) -> list[Step]:
-    data = {key: base64.b64encode(text.encode()).decode() for key, text in wanted.items()}
     live = ctx.kubernetes.find(path)
-    if live is not None and live.get("data") == data:
+    if live is not None and live.get("data") == read_at_start.encoded(wanted) and not read_at_start.owed(live):
         return []
 
     def run() -> None:
@@ -130,13 +128,8 @@ def _secret(ctx: Context, path: str, name: str, wanted: dict[str, str], words: s
         ctx.kubernetes.apply(NAMESPACE, namespace)
         # whose Rancher it is, also when its release is gone and what it left is not
         ctx.kubernetes.patch(NAMESPACE, {"metadata": {"labels": {OWNER: ctx.workspace.cluster_id}}})
-        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": rancher.NAMESPACE}}
-        ctx.kubernetes.apply(path, {**body, "data": data})
-        ctx.say("target", "written", phase=PHASE, target=f"secret/{name}")
-        if name == rancher.CA_SECRET and live is not None and ctx.kubernetes.find(DEPLOYMENT):
-            # it reads the CA when it starts
-            note = {"gpuctl.io/ca": hashlib.sha256(wanted[rancher.CA_KEY].encode()).hexdigest()}
-            ctx.kubernetes.patch(DEPLOYMENT, {"spec": {"template": {"metadata": {"annotations": note}}}})
+        reader = DEPLOYMENT if name == rancher.CA_SECRET else ""  # the first password is read once, for good
+        read_at_start.write(ctx, path, wanted, phase=PHASE, reader=reader)
 
     return [Step(Change(f"secret/{name}", "update" if live else "create", words), run)]
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import Applied, Lab, eventually, kubectl, meanwhile, outcomes
+from tests.lab.conftest import Lab, eventually, kubectl, meanwhile, outcomes
+from tests.lab.full.conftest import Applied
 from tests.lab.test_gpu import HOLDER
 
 pytestmark = pytest.mark.usefixtures("applied")
