@@ -106,7 +106,7 @@ def session(options: Options, *, mutates: bool) -> Iterator[Context]:
                         yield ctx
                 else:
                     yield ctx
-            except GpuctlError as error:
+            except (GpuctlError, OSError) as error:
                 if stop.signal_name and not isinstance(error, Interrupted):
                     raise Interrupted(stop.signal_name, options.command) from error
                 raise
@@ -224,7 +224,7 @@ def apply(ctx: Context, phases: Sequence[Phase], agree: Callable[[Sequence[Plan]
             changes=len(made.changes),
             seconds=round(seconds, 3),
         )
-    if "provision" in {phase.name for phase in phases}:
+    if {"provision", "bootstrap"} & {phase.name for phase in phases}:
         ctx.workspace.forget_replaced()
     return done
 

@@ -99,8 +99,8 @@ def main() -> None:
     except Exception as error:  # the last resort, so that a bug is one line and not a wall
         if os.environ.get("GPUCTL_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
-            _end(GpuctlError("the output was cut off: its reader is gone"))
+        if isinstance(error, OSError) and error.errno == errno.EIO and error.filename is None:
+            _end(GpuctlError("the output was cut off: its terminal is gone"))
         bug = GpuctlError(
             f"internal error: {type(error).__name__}: {error}",
             cause="a bug in gpuctl",

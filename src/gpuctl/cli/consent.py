@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 
 from gpuctl.app import Options
 from gpuctl.phases.base import Plan
@@ -19,8 +20,9 @@ class Agreement:
 
     def __call__(self, plans: Sequence[Plan], disruptive: bool) -> None:
         if not self._options.json:
-            print("\n".join(report.lines(plans)))
-            print(f"\n{report.summary(plans)}.")
+            # who has agreed already need not be there any more
+            with suppress(OSError) if self._options.yes else nullcontext():
+                print("\n".join(report.lines(plans)), f"\n{report.summary(plans)}.", sep="\n", flush=True)
         if self._options.yes:
             return
         if not sys.stdin.isatty():

@@ -15,7 +15,7 @@ UNREAD = "gpuctl.io/not-read-yet"
 
 def owed(live: Mapping[str, Any] | None) -> bool:
     """Whether the restart is still to come."""
-    return bool(live) and UNREAD in ((live or {})["metadata"].get("annotations") or {})
+    return bool(live and UNREAD in (live["metadata"].get("annotations") or {}))
 
 
 def encoded(values: Mapping[str, str]) -> dict[str, str]:

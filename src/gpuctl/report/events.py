@@ -231,13 +231,14 @@ def fan_out(observers: Sequence[Observer], redactor: Redactor) -> Callable[[Even
         clean = Event(
             event.kind, redactor.clean(event.message), event.phase, redactor.clean(event.target), data, event.at
         )
+        said = [clean]
         with lock:
-            for observer in tuple(watching):
-                try:
-                    observer.see(clean)
-                except OSError as error:
-                    watching.remove(observer)
-                    for other in watching:
-                        other.see(Event("log", f"the output ends here: {error.strerror}"))
+            for one in said:
+                for observer in tuple(watching):
+                    try:
+                        observer.see(one)
+                    except OSError as error:
+                        watching.remove(observer)
+                        said.append(Event("log", f"the output ends here: {error.strerror}"))
 
     return emit

@@ -34,6 +34,8 @@ def handled(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.signal_name:
+            if number == signal.SIGHUP:
+                return  # a shell that ends passes on its own, and the kernel sends another: nobody asked twice
             raise KeyboardInterrupt
         stop.signal_name = signal.Signals(number).name
         arrived.put(stop.signal_name)

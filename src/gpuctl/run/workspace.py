@@ -96,7 +96,7 @@ class Workspace:
             return path.read_text(encoding="utf-8").strip()
 
     def replaced(self) -> frozenset[str]:
-        """Nodes whose machine was replaced by runs since the last one that came to its end."""
+        """Nodes whose machine was replaced by a run that has not brought them into the cluster again."""
         try:
             return frozenset(json.loads(self._replaced.read_text(encoding="utf-8")))
         except (OSError, ValueError):
@@ -108,7 +108,7 @@ class Workspace:
             write_private(self._replaced, json.dumps(sorted({*self.replaced(), *names})) + "\n")
 
     def forget_replaced(self) -> None:
-        """A run has come to its end."""
+        """A run that brings replaced machines into the cluster has come to its end."""
         self._replaced.unlink(missing_ok=True)
 
     def private_modes(self) -> dict[str, int]:

@@ -94,7 +94,7 @@ def _ingress(value: object) -> object:
 
 
 def _text(example: str, pattern: str) -> WithJsonSchema:
-    """What editors know of a text that is checked by one of the functions above: the rough form."""
+    """What editors know of a text that is checked by a function: the rough form."""
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
@@ -158,7 +158,7 @@ def _brief(value: str) -> str:
 
 
 _LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_ANY_LABEL = "[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+_ANY_LABEL = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"  # an underscore is no host name's, and yet some have one
 _DOMAIN, _HOST = rf"{_LABEL}(\.{_LABEL})*", rf"{_ANY_LABEL}(\.{_ANY_LABEL})*"
 # the grammar of references in github.com/distribution/reference
 _PATH = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
@@ -174,7 +174,7 @@ ContainerImage = Annotated[
     Form(
         "a container image",
         "quay.io/jupyter/scipy-notebook:2025-10-20",
-        rf"({_HOST}(:[0-9]+)?/)?{_PATH}(/{_PATH})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha256:[0-9a-f]{{64}})?",
+        rf"({_HOST}(:[0-9]+)?/)?{_PATH}(/{_PATH})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha(256:[0-9a-f]{{64}}|512:[0-9a-f]{{128}}))?",
         512,
     ),
 ]
@@ -185,19 +185,20 @@ Releases = Annotated[
     str, Form("a web address", "https://mirror.example/k3s", r"(https?://[^\s/]+|file:///[^\s/]+)(/\S*)?", 2048)
 ]
 GitServer = Annotated[
-    str, Form("a Git server's address", "https://git.example", r"(https?|ssh)://[^\s/]+(/\S*)?", 2048)
+    str,
+    Form("a Git server's address", "https://git.example", r"(https?|ssh)://[^\s/]+(/\S*)?|[\w.-]+@[\w.-]+:\S*", 2048),
 ]
 AptSource = Annotated[
     str,
     Form(
         "a one-line apt source",
         "deb https://mirror.example/ubuntu noble main",
-        r"deb( \[[^\]\n]+\])? [a-z+]+:\S+ (\S*/|\S*[^\s/]( \S+)+)",
+        r"deb([ \t]+\[[^\]\n]+\])?[ \t]+[a-z+]+:\S+[ \t]+(\S*/|\S*[^\s/]([ \t]+\S+)+)",
         2048,
     ),
 ]
 AbsolutePath = Annotated[
-    str, Form("an absolute path without blanks", "/srv/export", r"/|(?!.*/\.{1,2}(/|$))(/[^\s/]+)+/?", 1024)
+    str, Form("an absolute path without blanks", "/srv/export", r"/|(/([^\s/.]|\.[^\s/.]|\.\.[^\s/])[^\s/]*)+/?", 1024)
 ]
 # of the server, in its own words: pve-node, pve-storage-id; an interface of Linux has 15 characters
 ProxmoxNode = Annotated[str, Form("the name of a Proxmox node", "pve", "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?", 63)]
@@ -207,23 +208,20 @@ StorageId = Annotated[
 Bridge = Annotated[str, Form("the name of a bridge", "vmbr0", "[A-Za-z][A-Za-z0-9_.-]*", 15)]
 MountOption = Annotated[str, Form("one mount option", "nfsvers=4.1", r"[^\s,]+")]
 DriverVersion = Annotated[str, Form("a driver version", "580.95.05", r"[0-9]{3,4}(\.[0-9]{1,3}){0,2}")]
-# what git check-ref-format refuses, refused here
+# what git check-ref-format takes, a little narrower: parts between slashes and dots without the characters it refuses
+_REF = r"[^\s~^:?*\[\\/.@{-][^\s~^:?*\[\\/.@{]*"
+_REF_MORE = r"[^\s~^:?*\[\\/.@{]+"
 GitBranch = Annotated[
-    str,
-    Form(
-        "the name of a Git branch",
-        "main",
-        r"(?!.*(\.\.|@\{|//|/\.|\.lock(/|$)))[^\s~^:?*\[\\/.-][^\s~^:?*\[\\]*(?<![/.])",
-    ),
+    str, Form("the name of a Git branch", "main", rf"{_REF}(\.{_REF_MORE})*(/{_REF_MORE}(\.{_REF_MORE})*)*")
 ]
 # JupyterHub: a name is a part of addresses
 UserName = Annotated[str, Form("the name of a user", "alice", r"[^\s/]([^/\n\r\t]*[^\s/])?", 255)]
 Word = Annotated[str, Form("one word", "openid", r"\S+", 1024)]
 LinuxUser = Annotated[str, Form("the name of a Linux user", "gpuctl", "[a-z_][-a-z0-9_]{0,31}")]
-RELEASE = r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}"
-Release = Annotated[str, Form("a release", "2.14.0", RELEASE)]
-OperatorRelease = Annotated[str, Form("a release of the GPU Operator", "v25.10.0", f"v{RELEASE}")]
-K3sRelease = Annotated[str, Form("a release of K3s", "v1.35.4+k3s1", rf"v{RELEASE}\+k3s[0-9]{{1,4}}")]
+_RELEASE = r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}"
+Release = Annotated[str, Form("a release", "2.14.0", _RELEASE)]
+OperatorRelease = Annotated[str, Form("a release of the GPU Operator", "v25.10.0", f"v{_RELEASE}")]
+K3sRelease = Annotated[str, Form("a release of K3s", "v1.35.4+k3s1", rf"v{_RELEASE}\+k3s[0-9]{{1,4}}")]
 
 
 def _schedule(value: object) -> str:
@@ -233,4 +231,4 @@ def _schedule(value: object) -> str:
         raise ValueError(f"{_brief(str(value))} is not a cron schedule ({error}); write it like 0 */6 * * *") from None
 
 
-Schedule = Annotated[str, BeforeValidator(_schedule), _text("0 */6 * * *", r"^\S+( \S+){4}$")]
+Schedule = Annotated[str, BeforeValidator(_schedule), _text("0 */6 * * *", r"^\s*\S+(\s+\S+){4}\s*$")]

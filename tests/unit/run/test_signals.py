@@ -82,6 +82,7 @@ def test_a_terminal_that_goes_away_stops_the_run_and_nohup_keeps_it() -> None:
         stop = signals.Stop()
         with signals.handled(stop, lambda text: None):
             os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)  # a shell's and the kernel's
             print(stop.flag.wait(1), stop.signal_name)
     """
     assert python(script).stdout == "True SIGHUP\n"

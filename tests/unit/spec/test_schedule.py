@@ -18,6 +18,7 @@ from gpuctl.spec.schedule import checked, longest_pause
         ("*/5 9-17 * * 1-5", timedelta(days=2, hours=15, minutes=5)),
         ("0 0 * * SUN", timedelta(days=7)),
         ("0 0 1 * *", timedelta(days=31)),
+        ("* * 1-20 * *", timedelta(days=11, minutes=1)),
     ],
 )
 def test_the_longest_pause_between_two_moments(schedule: str, pause: timedelta) -> None:
@@ -35,6 +36,7 @@ def test_the_longest_pause_between_two_moments(schedule: str, pause: timedelta) 
         ("0 0 L * *", "day of the month: 'L'"),
         ("0 3 * JANU *", "month: 'JANU'"),
         ("0 0 30 2 *", "bad day-of-month"),
+        ("0 0 */2 * 1", "one is to be"),
         (6, "five fields"),
     ],
 )

@@ -40,7 +40,7 @@ def steps(ctx: Context, hub: JupyterHub) -> list[Step]:
         f"secret/{jupyterhub.SECRET}",
         "update" if have else "create",
         ", ".join(different) or "the hub has not read it since it was changed",
-        disruption="the hub restarts, running notebooks go on" if have else "",
+        disruption="the hub restarts, running notebooks go on" if ctx.kubernetes.find(HUB_PATH) else "",
     )
     return [Step(change, lambda: read_at_start.write(ctx, PATH, wanted, phase="jupyter", reader=HUB_PATH))]
 

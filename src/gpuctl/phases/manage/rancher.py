@@ -123,15 +123,18 @@ def _secret(ctx: Context, path: str, name: str, wanted: dict[str, str], words: s
     if live is not None and live.get("data") == read_at_start.encoded(wanted) and not read_at_start.owed(live):
         return []
 
+    # the first password is read once, for good
+    reader = DEPLOYMENT if name == rancher.CA_SECRET and ctx.kubernetes.find(DEPLOYMENT) else ""
+
     def run() -> None:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": rancher.NAMESPACE}}
         ctx.kubernetes.apply(NAMESPACE, namespace)
         # whose Rancher it is, also when its release is gone and what it left is not
         ctx.kubernetes.patch(NAMESPACE, {"metadata": {"labels": {OWNER: ctx.workspace.cluster_id}}})
-        reader = DEPLOYMENT if name == rancher.CA_SECRET else ""  # the first password is read once, for good
         read_at_start.write(ctx, path, wanted, phase=PHASE, reader=reader)
 
-    return [Step(Change(f"secret/{name}", "update" if live else "create", words), run)]
+    disruption = "Rancher restarts" if reader else ""
+    return [Step(Change(f"secret/{name}", "update" if live else "create", words, disruption=disruption), run)]
 
 
 # --- when it has started
