@@ -26,7 +26,9 @@ def command(spec: Spec = DEFAULT_SPEC, site: Site = None, output: Findings = "te
         for line in report.github(findings) if output == "github" else findings:
             print(line)
         if findings:
-            print(report.summary(findings))
+            unread = loaded.resolved is None and any(finding.rule in ("SPEC-05", "SPEC-06") for finding in findings)
+            later = "; the rest is checked once these are right" if unread else ""
+            print(f"{report.summary(findings)}{later}")
         elif loaded.resolved:
             print(f"{spec}: valid, {len(loaded.resolved.nodes)} nodes. Next: gpuctl plan")
     if count(findings, "error"):

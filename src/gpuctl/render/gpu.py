@@ -22,7 +22,8 @@ SHARING = "gpuctl-sharing"
 MIG_STATE = "nvidia.com/mig.config.state"
 PLUGIN_LABEL, MIG_LABEL, UNCUT = "nvidia.com/device-plugin.config", "nvidia.com/mig.config", "all-disabled"
 # the Operator's own default, which naming tolerations replaces
-OWN_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+OWN_TAINT = ("nvidia.com/gpu", "NoSchedule")
+OWN_TOLERATION = {"key": OWN_TAINT[0], "operator": "Exists", "effect": OWN_TAINT[1]}
 
 
 def release(spec: Resolved) -> Release | None:
@@ -31,7 +32,7 @@ def release(spec: Resolved) -> Release | None:
     if not nodes:
         return None
     taints = sorted({taint for node in nodes for taint in node.taints}, key=str)
-    tolerations = [OWN_TOLERATION, *(toleration(t) for t in taints if t.key != OWN_TOLERATION["key"])]
+    tolerations = [OWN_TOLERATION, *(toleration(t) for t in taints if (t.key, t.effect) != OWN_TAINT)]
     values: dict[str, Any] = {
         "cdi": {"enabled": True},
         "daemonsets": {"tolerations": tolerations},

@@ -133,7 +133,11 @@ def _rule(name: str) -> Rule | None:
 def _field(name: str) -> Described:
     every = {field.name: field for field in described()}
     # a place in a spec names its field too: nodes.pools[0].memory
-    field = every.get("".join(re.sub(r"\[[^\]]*\]", "", name).split()))
+    place = "".join(re.sub(r"\[[^\]]*\]", "", name).split())
+    # a key of the operator's own belongs to the mapping that holds it
+    holders = (held for held in every.values() if held.type == "mapping" and place.startswith(f"{held.name}."))
+    mapping = next((held for held in holders if not holds(held.name)), None)
+    field = every.get(place, mapping)
     if field is None:
         near = difflib.get_close_matches(name, [*every, *(rule.id for rule in described_rules())], 3)
         raise KeyError(f"there is no field or rule {name!r}" + (f"; near: {', '.join(near)}" if near else ""))

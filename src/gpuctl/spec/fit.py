@@ -110,7 +110,8 @@ def obstacle(hub: JupyterHub, profile: Profile, node: Node) -> Obstacle | None:
     if profile.memory and profile.memory > memory(node):
         return Obstacle("memory", f"{show_size(profile.memory)} of memory", f"{memory(node) / GIB:.1f}GiB for pods")
     if hub.scratch and hub.scratch.size > (node.scratch or 0):
-        return Obstacle("scratch", f"{show_size(hub.scratch.size)} of scratch", show_size(node.scratch or 0))
+        has = show_size(node.scratch) if node.scratch else "no scratch disk"
+        return Obstacle("scratch", f"{show_size(hub.scratch.size)} of scratch", has)
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from gpuctl.spec import schedule, units
@@ -22,7 +22,8 @@ MAX_ADDRESSES = 4096
 
 def _secret(value: object) -> SecretRef:
     kind, _, rest = str(value).partition(":")
-    if not isinstance(value, str) or kind not in ("env", "file", "sops") or not rest:
+    forms = {"env": "[A-Za-z_][A-Za-z0-9_]*", "file": r"[\s\S]+", "sops": r"[^#\n]+#\S+"}
+    if not isinstance(value, str) or not re.fullmatch(forms.get(kind, "(?!)"), rest):
         # the value may be the secret itself: it is not repeated
         raise ValueError("a secret is given by reference, never literally: env:NAME, file:PATH or sops:PATH#key")
     return SecretRef(kind, rest)  # type: ignore[arg-type]
@@ -63,6 +64,9 @@ def _range(value: object) -> tuple[IPv4Address, ...]:
     low = _address(first.strip())
     if not dash:
         return (low,)
+    if last.strip().isdecimal():
+        end = f"{low.exploded.rpartition('.')[0]}.{last.strip()}"
+        raise ValueError(f"{value!r} is not a range of addresses; write both whole: {low}-{end}")
     high = _address(last.strip())
     if not 0 <= int(high) - int(low) < MAX_ADDRESSES:
         raise ValueError(
@@ -101,9 +105,14 @@ def _text(example: str, pattern: str) -> WithJsonSchema:
 _IP = r"\d{1,3}(\.\d{1,3}){3}"
 _RANGE = {"type": "string", "pattern": rf"^\s*{_IP}(\s*-\s*{_IP})?\s*$"}
 
-Size = Annotated[int, BeforeValidator(units.size), _text("16GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
-Duration = Annotated[int, BeforeValidator(units.duration), _text("1h", r"^\d+\s*[smhd]$")]
-Secret = Annotated[SecretRef, BeforeValidator(_secret), _text("env:PROXMOX_VE_API_TOKEN", r"^(env|file|sops):[\s\S]+$")]
+SizeOrNone = Annotated[int, BeforeValidator(units.size), _text("8GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
+Size = Annotated[int, BeforeValidator(units.size), Field(gt=0), _text("16GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
+Duration = Annotated[int, BeforeValidator(units.duration), Field(gt=0), _text("1h", r"^\d+\s*[smhd]$")]
+Secret = Annotated[
+    SecretRef,
+    BeforeValidator(_secret),
+    _text("env:PROXMOX_VE_API_TOKEN", r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:[\s\S]+|sops:[^#\n]+#\S+)$"),
+]
 Cidr = Annotated[IPv4Network, BeforeValidator(_cidr), _text("10.0.0.0/24", rf"^{_IP}/[\d.]+$")]
 Address = Annotated[IPv4Address, BeforeValidator(_address), _text("10.0.0.10", rf"^{_IP}$")]
 Addresses = Annotated[
@@ -131,16 +140,24 @@ Ingress = Annotated[
 
 @dataclass(frozen=True)
 class Form:
-    """Annotation of a text that stays as it is written: ``what`` it is, an ``example``, and its pattern, whole."""
+    """Annotation of a text that stays as it is written: ``what`` it is, an ``example``, its pattern, whole.
+
+    ``taken``: what has the form and is refused. All of it is told to editors too.
+    """
 
     what: str
     example: str
     pattern: str
     longest: int = 253
+    taken: frozenset[str] = frozenset()
+
+    def has(self, value: str) -> bool:
+        """Whether a text has this form."""
+        return len(value) <= self.longest and value not in self.taken and bool(re.fullmatch(self.pattern, value))
 
     def check(self, value: object) -> object:
         """The value, unless it is a text of another form: ValueError says how it is written."""
-        if isinstance(value, str) and (len(value) > self.longest or not re.fullmatch(self.pattern, value)):
+        if isinstance(value, str) and not self.has(value):
             longer = f" of at most {self.longest} characters" if len(value) > self.longest else ""
             raise ValueError(f"{_brief(value)} is not {self.what}{longer}; write it like {self.example}")
         return value
@@ -150,7 +167,7 @@ class Form:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         told = {"pattern": f"^({self.pattern})$", "maxLength": self.longest, "examples": [self.example]}
-        return {**handler(schema), **told}
+        return {**handler(schema), **told, **({"not": {"enum": sorted(self.taken)}} if self.taken else {})}
 
 
 def _brief(value: str) -> str:
@@ -159,16 +176,21 @@ def _brief(value: str) -> str:
 
 _LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _ANY_LABEL = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"  # an underscore is no host name's, and yet some have one
-_DOMAIN, _HOST = rf"{_LABEL}(\.{_LABEL})*", rf"{_ANY_LABEL}(\.{_ANY_LABEL})*"
+# the last part of a name has a letter: else it is taken for an address everywhere
+_LAST, _ANY_LAST = "[0-9]*[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "[0-9]*[A-Za-z_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
+DOMAIN, _HOST = rf"{_LABEL}(\.{_LABEL})*", rf"{_ANY_LABEL}(\.{_ANY_LABEL})*"
+_BYTE = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 # the grammar of references in github.com/distribution/reference
 _PATH = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 
 Name = Annotated[str, Form("a name of small letters, digits and -", "workers", "[a-z]([-a-z0-9]*[a-z0-9])?", 40)]
 # RFC 1123, as Kubernetes wants it: an Ingress takes no capital letter
-Hostname = Annotated[str, Form("a host name", "hub.example", _DOMAIN)]
-Domain = Annotated[str, Form("a DNS domain", "cluster.local", _DOMAIN)]
-HostOrAddress = Annotated[str, Form("a host name or an address", "ntp.example", _HOST)]
-ClassName = Annotated[str, Form("the name of a storage class", "nfs-client", _DOMAIN)]
+Hostname = Annotated[str, Form("a host name", "hub.example", rf"({_LABEL}\.)*{_LAST}")]
+Domain = Annotated[str, Form("a DNS domain", "cluster.local", DOMAIN)]
+HostOrAddress = Annotated[
+    str, Form("a host name or an address", "ntp.example", rf"({_ANY_LABEL}\.)*{_ANY_LAST}|{_BYTE}(\.{_BYTE}){{3}}")
+]
+ClassName = Annotated[str, Form("the name of a storage class", "nfs-client", DOMAIN)]
 ContainerImage = Annotated[
     str,
     Form(
@@ -200,6 +222,17 @@ AptSource = Annotated[
 AbsolutePath = Annotated[
     str, Form("an absolute path without blanks", "/srv/export", r"/|(/([^\s/.]|\.[^\s/.]|\.\.[^\s/])[^\s/]*)+/?", 1024)
 ]
+# it becomes the name of a systemd unit
+MountPoint = Annotated[
+    str,
+    Form(
+        "an absolute path of letters, digits and ._-",
+        "/srv/scratch",
+        r"/|(/([A-Za-z0-9_-]|\.[A-Za-z0-9_-]|\.\.[A-Za-z0-9_.-])[A-Za-z0-9_.-]*)+/?",
+        1024,
+    ),
+]
+Email = Annotated[str, Form("a mail address", "ops@firm.example", r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")]
 # of the server, in its own words: pve-node, pve-storage-id; an interface of Linux has 15 characters
 ProxmoxNode = Annotated[str, Form("the name of a Proxmox node", "pve", "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?", 63)]
 StorageId = Annotated[
@@ -207,7 +240,7 @@ StorageId = Annotated[
 ]
 Bridge = Annotated[str, Form("the name of a bridge", "vmbr0", "[A-Za-z][A-Za-z0-9_.-]*", 15)]
 MountOption = Annotated[str, Form("one mount option", "nfsvers=4.1", r"[^\s,]+")]
-DriverVersion = Annotated[str, Form("a driver version", "580.95.05", r"[0-9]{3,4}(\.[0-9]{1,3}){0,2}")]
+DriverVersion = Annotated[str, Form("a driver version", "580.95.05", r"[0-9]{3,4}(\.[0-9]{1,3}){2}")]
 # what git check-ref-format takes, a little narrower: parts between slashes and dots without the characters it refuses
 _REF = r"[^\s~^:?*\[\\/.@{-][^\s~^:?*\[\\/.@{]*"
 _REF_MORE = r"[^\s~^:?*\[\\/.@{]+"
@@ -217,7 +250,21 @@ GitBranch = Annotated[
 # JupyterHub: a name is a part of addresses
 UserName = Annotated[str, Form("the name of a user", "alice", r"[^\s/]([^/\n\r\t]*[^\s/])?", 255)]
 Word = Annotated[str, Form("one word", "openid", r"\S+", 1024)]
-LinuxUser = Annotated[str, Form("the name of a Linux user", "gpuctl", "[a-z_][-a-z0-9_]{0,31}")]
+# of the cloud images; cloud-init leaves a user that is there as it is, most of them without a shell
+_USERS = frozenset((
+    "_apt", "backup", "bin", "daemon", "dhcpcd", "games", "irc", "list", "lp", "mail", "man", "messagebus", "news",
+    "nobody", "polkitd", "pollinate", "proxy", "root", "sshd", "sync", "sys", "syslog", "tcpdump", "tss", "uucp",
+    "uuidd", "www-data",
+))  # fmt: skip
+LinuxUser = Annotated[
+    str,
+    Form(
+        "a user's name that is free in the image",
+        "gpuctl",
+        "[a-z_][-a-z0-9_]{0,31}",
+        taken=_USERS,
+    ),
+]
 _RELEASE = r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}"
 Release = Annotated[str, Form("a release", "2.14.0", _RELEASE)]
 OperatorRelease = Annotated[str, Form("a release of the GPU Operator", "v25.10.0", f"v{_RELEASE}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,12 +59,26 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
     try:
         cluster = Cluster.model_validate(value)
     except ValidationError as error:
-        return Loaded(None, tuple(sorted([*findings, *_refused(error, value, at, findings)])))
+        findings += _refused(error, value, at, findings)
+        try:
+            cluster = Cluster.model_validate(_without_unknown(value, error))
+        except ValidationError:
+            return Loaded(None, tuple(sorted(findings)))
     resolved = resolve(cluster, at, (site or path).resolve().parent)
     from gpuctl.spec import rules
 
     findings += rules.judge(resolved, cluster, at)
     return Loaded(resolved, tuple(sorted(findings)), cluster, at)
+
+
+def _without_unknown(value: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """The same without keys that nobody knows: the rules have their say about the rest."""
+    known = copy.deepcopy(value)
+    for problem in error.errors(include_url=False, include_input=False):
+        if problem["type"] == "extra_forbidden":
+            holder = _value_at(known, problem["loc"][:-1])
+            holder.pop(problem["loc"][-1], None)
+    return known
 
 
 class _SiteOnly(BaseModel):
@@ -143,10 +158,21 @@ def _finding(problem: Any, value: Any, at: Any) -> Finding:
         return Finding(at(loc), "error", "SPEC-05", "this key is missing", f"see gpuctl explain {_general(loc)}")
     if kind == "string_type" and isinstance(given := _value_at(value, loc), (int, float)):
         return Finding(
-            at(loc), "error", "SPEC-06", f"{given} is a number to YAML, text is wanted", f'quote it: "{given}"'
+            at(loc),
+            "error",
+            "SPEC-06",
+            f"{_plain(given)} is no text to YAML, text is wanted",
+            f'quote it: "{_plain(given)}"',
         )
+    if kind in ("model_type", "dict_type", "list_type") and _value_at(value, loc) is None:
+        return Finding(at(loc), "error", "SPEC-06", "this is empty", "fill it in, or leave the key out")
     message = str(problem["msg"]).removeprefix("Value error, ")
     return Finding(at(loc), "error", "SPEC-06", message, f"see gpuctl explain {_general(loc)}")
+
+
+def _plain(value: float | bool) -> str:
+    """As YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _value_at(value: Any, loc: Loc) -> Any:

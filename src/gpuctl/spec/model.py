@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ from gpuctl.spec.forms import (
     Domain,
     DriverVersion,
     Duration,
+    Email,
     GitBranch,
     GitServer,
     Hostname,
@@ -29,6 +30,7 @@ from gpuctl.spec.forms import (
     K3sRelease,
     LinuxUser,
     MountOption,
+    MountPoint,
     Name,
     OperatorRelease,
     ProxmoxNode,
@@ -37,6 +39,7 @@ from gpuctl.spec.forms import (
     Schedule,
     Secret,
     Size,
+    SizeOrNone,
     StorageId,
     Taint,
     UserName,
@@ -78,7 +81,7 @@ class Proxmox(Part):
 
 class Host(Part):
     memory: Size | None = Field(None, description="Memory of the Proxmox host, for offline checks.")
-    reserve: Size = Field(8 << 30, description="Memory left to the host itself (ZFS cache, QEMU overhead).")
+    reserve: SizeOrNone = Field(8 << 30, description="Memory left to the host itself (ZFS cache, QEMU overhead).")
     cpus: int | None = Field(None, ge=1, description="Threads of the host.")
     storage: dict[str, Size] = Field(default_factory=dict, description="Size of storages by name.")
     gpus: int | None = Field(None, ge=0, description="NVIDIA cards in the host.")
@@ -217,12 +220,12 @@ class Nfs(Part):
 
 class Scratch(Part):
     class_: ClassName = Field("fast-scratch", alias="class", description="Name of the storage class.")
-    mount: AbsolutePath = Field("/var/lib/gpuctl/scratch", description="Where the disk is mounted.")
+    mount: MountPoint = Field("/var/lib/gpuctl/scratch", description="Where the disk is mounted.")
 
 
 class Local(Part):
     class_: ClassName = Field("local-disk", alias="class", description="Name of the storage class.")
-    path: AbsolutePath = Field("/var/lib/gpuctl/local", description="Folder on every node's OS disk.")
+    path: MountPoint = Field("/var/lib/gpuctl/local", description="Folder on every node's OS disk.")
     default: bool | None = Field(None, description="Whether it is the default class (default: when NFS is not).")
 
 
@@ -248,7 +251,9 @@ class Gpu(Part):
         "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0",
         description="Image with a CUDA program that proves a card; it must have a shell.",
     )
-    proof_command: str = Field("/cuda-samples/vectorAdd", description="That program; exit code 0 proves the card.")
+    proof_command: str = Field(
+        "/cuda-samples/vectorAdd", min_length=1, description="That program; exit code 0 proves the card."
+    )
 
 
 class PrivateCa(Part):
@@ -261,7 +266,7 @@ class Certificates(Part):
         "self-signed", description="Who signs the certificates of Rancher and the hub."
     )
     ca: PrivateCa | None = Field(None, description="The private CA, for issuer ca.")
-    email: str | None = Field(None, description="Contact for Let's Encrypt.")
+    email: Email | None = Field(None, description="Contact for Let's Encrypt.")
 
 
 class Rancher(Part):
@@ -342,7 +347,9 @@ class Profile(Part):
     name: Name = Field(description="Name of the profile.")
     title: str | None = Field(None, description="What users read (default: made of its resources).")
     gpus: int = Field(0, ge=0, le=16, description="GPUs of a notebook (time-slices, where cards are shared).")
-    slices: dict[str, int] = Field(default_factory=dict, description="MIG slices by profile, e.g. {1g.10gb: 1}.")
+    slices: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
+        default_factory=dict, description="MIG slices by profile, e.g. {1g.10gb: 1}."
+    )
     cpus: float | None = Field(None, gt=0, description="CPU limit.")
     memory: Size | None = Field(None, description="Memory limit.")
     image: ContainerImage | None = Field(None, description="Notebook image (default: jupyterhub.image).")
@@ -355,7 +362,7 @@ class Home(Part):
 
 class HubScratch(Part):
     size: Size = Field(100 << 30, description="Size of a notebook's scratch volume; it goes with the notebook.")
-    mount: AbsolutePath = Field("/scratch", description="Where notebooks see it.")
+    mount: MountPoint = Field("/scratch", description="Where notebooks see it.")
 
 
 class Quota(Part):

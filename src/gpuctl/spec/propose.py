@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from itertools import islice
 
 import yaml
 
@@ -230,6 +231,18 @@ def _vm_id_base(answers: Answers, server: Server) -> int:
     return free[0] if free else VM_ID_BASES[0]
 
 
+def _ranges(lan: IPv4Network) -> str:
+    """Those of pods and Services, where the LAN lies in the usual ones."""
+    if not any(lan.overlaps(usual) for usual in (IPv4Network("10.42.0.0/16"), IPv4Network("10.43.0.0/16"))):
+        return ""
+    free = (
+        (pods, services)
+        for pods, services in (("172.20.0.0/16", "172.21.0.0/16"), ("192.168.0.0/17", "192.168.128.0/17"))
+        if not any(lan.overlaps(IPv4Network(one)) for one in (pods, services))
+    )
+    return "".join(f", pod_cidr: {pods}, service_cidr: {services}" for pods, services in islice(free, 1))
+
+
 def _network(cidr: str) -> IPv4Network:
     try:
         return IPv4Network(cidr)
@@ -315,7 +328,7 @@ def _lines(answers: Answers, server: Server | None, shape: _Shape) -> Iterator[s
         if answers.gpus_per_worker:
             yield f"      gpus: {{model: {_text(answers.gpu_model)}, count: {answers.gpus_per_worker}}}"
     ingress = ", ingress: nginx" if answers.rancher_host or answers.hub_host else ""
-    yield f"kubernetes: {{version: {KUBERNETES}{ingress}}}"
+    yield f"kubernetes: {{version: {KUBERNETES}{ingress}{_ranges(_network(answers.cidr))}}}"
     if answers.nfs or (disks.scratch and answers.workers):
         yield "storage:"
     if answers.nfs:

@@ -22,6 +22,8 @@ def size(value: object) -> int:
     """Bytes; ValueError says how a size is written."""
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]i?B)", value) if isinstance(value, str) else None
     if match is None:
+        if isinstance(value, str) and re.fullmatch(r"[0-9.]+\s*[KMGT]i?", value):
+            raise ValueError(f"{value!r} is not a size with a unit; write it like {value}B")
         hint = f"{value}GiB" if isinstance(value, (int, float)) and not isinstance(value, bool) else "16GiB"
         raise ValueError(f"{value!r} is not a size with a unit; write it like {hint} ({', '.join(SIZES)})")
     return int(float(match[1]) * SIZES[match[2]])

@@ -51,7 +51,8 @@ def plan(ctx: Context) -> list[Step]:
     if wanted is None:
         return rancher_removal.plan(ctx, release)
     new = any(step.change.action == "create" for step in release)
-    steps = [*_first_password(ctx, new), *_authority(ctx), *release]
+    authority = _authority(ctx)
+    steps = [*_first_password(ctx, new), *authority, *release]
     todo = []
     state = State("") if new else observe(ctx, wanted)
     if state.problem:
@@ -59,7 +60,7 @@ def plan(ctx: Context) -> list[Step]:
     else:
         todo += [] if state.rotated else ["the bootstrap password is rotated"]
         todo += [] if state.url == _url(wanted) else [f"server-url {_url(wanted)}"]
-    if todo or release:
+    if todo or release or authority:
         words = "; ".join(todo) or "wait until it answers"
         change = Change(f"rancher/{wanted.hostname}", "create" if new else "update", words)
         steps.append(Step(change, lambda: settle(ctx, wanted)))
@@ -212,12 +213,17 @@ def _set_up(ctx: Context, wanted: Rancher) -> None:
     ctx.say("target", f"server-url {_url(wanted)}", phase=PHASE, target=f"rancher/{wanted.hostname}")
 
 
+def _behind(ctx: Context) -> list[str]:
+    live = ctx.kubernetes.find(DEPLOYMENT)
+    return workloads.unready(ctx, [live] if live else [], rancher.NAMESPACE)
+
+
 def _wait(ctx: Context, wanted: Rancher) -> None:
     deadline = ctx.deadline(ANSWER_SECONDS, f"waiting for {_url(wanted)}")
     watch = workloads.Watch(ctx, PHASE, rancher.NAMESPACE)
     words = ""
     for _ in deadline.ticks(1.0):
-        words = problem(ctx, wanted)
+        words = problem(ctx, wanted) or ", ".join(_behind(ctx))
         if not words:
             ctx.say("target", "answers", phase=PHASE, target=f"rancher/{wanted.hostname}")
             return

@@ -8,6 +8,7 @@ from gpuctl.spec.findings import Finding
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SpecPath
 from gpuctl.spec.rules import (
+    backend,
     capacity,
     compatibility,
     exclusions,
@@ -34,6 +35,7 @@ ALL: tuple[Rule, ...] = (
     *management.RULES,
     *gitops.RULES,
     *exclusions.RULES,
+    *backend.RULES,
 )
 
 

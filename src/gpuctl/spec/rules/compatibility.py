@@ -5,6 +5,7 @@ Only what the spec names, and the charts that gpuctl chooses for it: Helm, Terra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gpuctl.spec.fit import gpu_nodes
@@ -15,6 +16,14 @@ from gpuctl.spec.versions import minor, newest_for, order, table
 
 KUBERNETES: Loc = ("kubernetes", "version")
 OPERATOR: Loc = ("gpu", "operator")
+
+# by the names that images have where they are published
+NO_DISKS = {
+    r"arm64|aarch64|ppc64|s390x|riscv64": "is for another kind of processor",
+    r"\.iso$": "is for installing by hand",
+    r"\.(tar|tar\.(gz|xz)|tgz|zip|gz|xz|bz2|manifest|json|txt)$|^(sha|md5)\d*sums": "is no disk image",
+    r"-nocloud-|-ec2-|-azure-": "is the variant without cloud-init for a server like this",
+}
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -110,6 +119,18 @@ def _driver_branch(cluster: Cluster) -> int | None:
     return int(branch) if branch.isdecimal() else None
 
 
+def _disk(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    place, name = ("image", "url"), cluster.image.url.rpartition("/")[2].lower()
+    for part, why in NO_DISKS.items():
+        if re.search(part, name):
+            yield (
+                place,
+                f"{name} {why}",
+                "the cloud image for amd64: ...-server-cloudimg-amd64.img, ...-genericcloud-amd64.qcow2",
+            )
+            return
+
+
 def _ingress(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     if cluster.kubernetes.ingress == "ingress-nginx":
         wrong = "the community's ingress-nginx is archived since 2026-03 and gets no fixes; gpuctl does not install it"
@@ -169,6 +190,10 @@ def _unknown(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 
 RULES = (
+    Rule(
+        "VER-12", "error", "The image is a disk that these VMs start from", "None of them would come up.", _disk,
+        "directories of cloud-images.ubuntu.com/releases and cloud.debian.org/images/cloud; cloud.debian.org: variants",
+    ),
     Rule(
         "VER-01", "warning", "Kubernetes is supported", "Ended releases get no security fixes.", _ended,
         "kubernetes.io/releases; releases of k3s-io/k3s",

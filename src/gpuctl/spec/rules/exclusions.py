@@ -11,9 +11,17 @@ from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Loc, Rule
 
 # names that no public DNS resolves (RFC 6761, 6762, 8375 and what sites use)
-PRIVATE = ("local", "lan", "internal", "home.arpa", "localhost", "test", "invalid")
-HOME, SHM = "/home/jovyan", "/dev/shm"
-SYSTEM = ("/boot", "/etc", "/home", "/root", "/usr", "/var/lib/rancher", "/var/log")
+PRIVATE = (
+    "local", "lan", "internal", "intranet", "private", "corp", "home", "localdomain", "home.arpa", "localhost", "test",
+    "invalid", "example",
+)  # fmt: skip
+# where nothing of the host's lies; /run and /tmp are often memory, and empty after a boot
+FREE = ("/data", "/export", "/media", "/mnt", "/scratch", "/srv", "/var/lib/gpuctl")
+# of an image for notebooks: what is not for volumes
+TAKEN = (
+    "/bin", "/boot", "/dev", "/etc", "/home/jovyan", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin",
+    "/sys", "/tmp", "/usr", "/var",
+)  # fmt: skip
 
 
 def _replicas(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -44,23 +52,28 @@ def _inside(path: str, folder: str) -> bool:
 
 def _folders(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     storage = resolved.storage
+    local = storage.local.path
+    if not any(_inside(local, folder) for folder in FREE):
+        wrong = f"the volumes in {local} would lie among the host's own files, or in memory"
+        yield ("storage", "local", "path"), wrong, f"a folder below {', '.join(FREE)}"
     if storage.scratch is None:
         return
-    mount, local = storage.scratch.mount, storage.local.path
+    mount = storage.scratch.mount
     if _inside(mount, local) or _inside(local, mount):
         wrong = f"{mount} and {local} lie in each other: one class's volumes would be the other's"
         yield ("storage", "scratch", "mount"), wrong, "a folder beside it, as the defaults are"
-    elif hidden := next((folder for folder in SYSTEM if _inside(folder, mount)), None):
-        wrong = f"the scratch disk on {mount} would hide {hidden}"
-        yield ("storage", "scratch", "mount"), wrong, "a folder of its own, like /var/lib/gpuctl/scratch"
+    elif not any(_inside(mount, folder) for folder in FREE):
+        wrong = f"the scratch disk on {mount} may hide what the host needs there"
+        yield ("storage", "scratch", "mount"), wrong, f"a folder below {', '.join(FREE)}"
 
 
 def _notebook_mount(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     hub = resolved.jupyterhub
     if not hub or not hub.scratch:
         return
-    if hidden := next((folder for folder in (HOME, SHM) if _inside(folder, hub.scratch.mount)), None):
-        wrong = f"the scratch volume on {hub.scratch.mount} would hide the notebook's {hidden}"
+    mount = hub.scratch.mount
+    if hidden := next((folder for folder in TAKEN if _inside(folder, mount) or _inside(mount, folder)), None):
+        wrong = f"the scratch volume on {mount} would hide what the notebook has in {hidden}"
         yield ("jupyterhub", "scratch", "mount"), wrong, "a folder of its own, like /scratch"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.rules.security import SECRET_IN_URL
 
 AT = ("management", "gitops")
 PATH = re.compile(r"[a-z0-9]+([-/][a-z0-9]+)*")
@@ -41,16 +42,16 @@ def _credentials(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
     known, repo = gitops.credentials, gitops.repo
     given = cluster.management.gitops
     assert given
-    if re.match(r"\w+://[^/@]*:[^/@]*@", given.repo):
-        yield (*AT, "repo"), "the address holds a password", "put it into credentials, by reference"
-    elif SSH.fullmatch(repo):
+    if SECRET_IN_URL.search(given.repo):
+        return  # SEC-R5 says so
+    if SSH.fullmatch(repo):
         if not known or not known.ssh_key or not known.known_hosts:
             yield (
                 AT,
                 "a repository over ssh needs a key and the host keys to accept",
                 ("credentials: {ssh_key: file:./key, known_hosts: file:./known_hosts}"),
             )
-    elif not repo.startswith(("https://", "http://")):
+    elif not re.fullmatch(r"https?://[^\s/]+/\S+", repo):
         yield (*AT, "repo"), "the repository is reached by https or ssh", "https://git.example/platform/clusters.git"
     elif known and (known.ssh_key or (known.username is None) != (known.password is None)):
         yield (

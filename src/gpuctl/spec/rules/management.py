@@ -11,6 +11,7 @@ from gpuctl.spec.rules.base import Broken, Rule
 from gpuctl.spec.versions import minor, order, table
 
 RANCHER = ("management", "rancher")
+NFS_VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
 CERTIFICATES = ("management", "certificates")
 
 
@@ -83,6 +84,30 @@ def _hostnames(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     if rancher and hub and rancher.hostname == hub.hostname:
         wrong = f"Rancher and the hub are both {rancher.hostname}"
         yield (*RANCHER, "hostname"), wrong, "give each its own host name"
+    server, domain = resolved.endpoint_name.partition(":")[0], resolved.kubernetes.cluster_domain
+    named = [((*RANCHER, "hostname"), rancher), (("jupyterhub", "hostname"), hub)]
+    for loc, name in ((loc, service.hostname) for loc, service in named if service):
+        if name == server:
+            yield loc, f"{name} is the Proxmox server", "a name of its own, which leads to network.ingress_vip"
+        if f".{name}".endswith(f".{domain}"):
+            wrong = f"pods would ask the cluster itself for {name}: kubernetes.cluster_domain is {domain}"
+            yield loc, wrong, "a domain that is nobody's, as cluster.local is, or another host name"
+
+
+def _mount_options(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for number, option in enumerate(cluster.storage.nfs.mount_options if cluster.storage.nfs else ()):
+        loc, (name, _, value) = ("storage", "nfs", "mount_options", number), option.partition("=")
+        if name == "ro":
+            yield loc, "nobody could write to a volume that is mounted read-only", "remove it"
+        elif name in ("nfsvers", "vers") and value not in NFS_VERSIONS:
+            yield loc, f"there is no NFS version {value!r}", f"one of {', '.join(NFS_VERSIONS)}"
+
+
+def _soft(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for number, option in enumerate(cluster.storage.nfs.mount_options if cluster.storage.nfs else ()):
+        if option == "soft":
+            wrong = "with soft, what a notebook writes while the server is away may be lost without an error"
+            yield ("storage", "nfs", "mount_options", number), wrong, "hard, the default: programs wait for the server"
 
 
 def _version(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -138,7 +163,15 @@ RULES = (
         "kubernetes.io/docs/concepts/services-networking/ingress: name based virtual hosting",
     ),
     Rule(
-        "MGT-R8", "warning", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version,
+        "MGT-R8", "error", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version,
         "SUSE Rancher support matrix; spec/versions.yaml",
+    ),
+    Rule(
+        "MGT-R10", "error", "NFS volumes can be mounted and written", "Notebooks would not start, or not save.",
+        _mount_options, "nfs(5), mount options: vers, and mount(8): ro",
+    ),
+    Rule(
+        "MGT-R11", "warning", "NFS mounts wait for their server", "Work would be lost.", _soft,
+        "nfs(5): soft, silent data corruption in certain cases",
     ),
 )  # fmt: skip

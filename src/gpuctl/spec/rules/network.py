@@ -15,6 +15,8 @@ OVERHEAD = {"vxlan": 50, "wireguard-native": 80, "host-gw": 0}
 # every IPv6 link must carry as much, so software takes it for granted
 SMALLEST_MTU = 1280
 ETHERNET_MTU = 1500
+# of the site, and one machine may well be several of them
+OTHERS = {"the gateway", "the NFS server", "the Proxmox server"}
 RESERVED = {
     IPv4Network("0.0.0.0/8"): "means this host",
     IPv4Network("127.0.0.0/8"): "is loopback",
@@ -64,10 +66,21 @@ def _unique(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     all_of_them = list(_addresses(cluster))
     if cluster.storage.nfs:
         all_of_them.append((("storage", "nfs", "server"), "the NFS server", cluster.storage.nfs.server))
+    if server := _proxmox(cluster):
+        all_of_them.append((("site", "proxmox", "endpoint"), "the Proxmox server", server))
     for loc, what, address in all_of_them:
-        if address in seen and {what, seen[address]} != {"the NFS server", "the gateway"}:
+        if address in seen and not {what, seen[address]} <= OTHERS:
             yield loc, f"{what} has the address {address} of {seen[address]}", "give each its own address"
         seen.setdefault(address, what)
+
+
+def _proxmox(cluster: Cluster) -> IPv4Address | None:
+    """The server's address, where the endpoint has no name."""
+    host = cluster.site.proxmox.endpoint.removeprefix("https://").partition("/")[0].partition(":")[0]
+    try:
+        return IPv4Address(host)
+    except ValueError:
+        return None
 
 
 def _disjoint(_: Resolved, cluster: Cluster) -> Iterator[Broken]:

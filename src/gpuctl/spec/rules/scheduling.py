@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from gpuctl.spec import fit
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import JupyterHub, Node, Resolved
-from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.rules.base import Broken, Loc, Rule
 from gpuctl.spec.units import GIB, show_gib, show_size
 
 HUB = ("jupyterhub",)
 RANCHER = ("management", "rancher")
+WAYS_OUT = {
+    "slices": "choose slices of a pool's layout (gpus: {sharing: mig, mig: ...})",
+    "scratch": "give that pool a scratch disk (scratch: SIZE), or remove jupyterhub.scratch",
+}
 SERVER_TAINT, CRITICAL_TAINT = "node-role.kubernetes.io/control-plane", "CriticalAddonsOnly"
 
 
@@ -76,14 +80,15 @@ def _fits(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
             continue
         # the node that comes nearest
         nearest, node = max(obstacles, key=lambda pair: fit.FIELDS.index(pair[0].field))
-        if nearest.field == "scratch":
+        if nearest.field == "scratch" and all(obstacle.field == "scratch" for obstacle, _ in obstacles):
             continue  # HUB-R7 says so, once
+        place: Loc = (*HUB, "profiles", number)
         yield (
-            (*HUB, "profiles", number, nearest.field),
+            place if nearest.field == "scratch" else (*place, nearest.field),
             f"no node can run the profile {profile.name!r}: it wants {nearest.wanted}, {node.name} has {nearest.has}",
-            "a notebook lives on one node: ask for less, or make a pool with more per node"
-            if nearest.field != "slices"
-            else "choose slices of a pool's layout (gpus: {sharing: mig, mig: ...})",
+            WAYS_OUT.get(
+                nearest.field, "a notebook lives on one node: ask for less, or make a pool with more per node"
+            ),
         )
 
 

@@ -12,7 +12,9 @@ from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SecretRef
 from gpuctl.spec.rules.base import Broken, Loc, Rule
 
-PASSWORD_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@")
+# a user name alone may be a token: that is how Git hosts take them; of ssh it is one
+SECRET_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@|https?://[^/@\s]+@")
+HTTPS = re.compile(r"https://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:(?P<port>[0-9]{1,5}))?/?")
 # options may stand before the key
 PUBLIC_KEY = re.compile(
     r"(.*\s)?(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
@@ -25,12 +27,12 @@ PUBLIC_LOGINS = ("github.com", "gitlab.com", "accounts.google.com", "login.micro
 
 
 def _https(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    endpoint = cluster.site.proxmox.endpoint
-    rest = endpoint.removeprefix("https://")
+    endpoint, place = cluster.site.proxmox.endpoint, ("site", "proxmox", "endpoint")
     if not endpoint.startswith("https://"):
-        yield ("site", "proxmox", "endpoint"), f"{endpoint!r} does not start with https://", "https://pve.example:8006"
-    elif not rest or "/" in rest.rstrip("/"):
-        yield ("site", "proxmox", "endpoint"), "the endpoint has a path", "only https://HOST:PORT"
+        yield place, f"{endpoint!r} does not start with https://", "https://pve.example:8006"
+    elif not (parts := HTTPS.fullmatch(endpoint)) or int(parts["port"] or 443) > 65535:
+        # it may hold a password: it is not repeated
+        yield place, "the endpoint is more, or less, than a host and a port", "only https://HOST:PORT"
     if cluster.site.proxmox.ca is not None and not cluster.site.proxmox.ca.startswith("file:"):
         yield ("site", "proxmox", "ca"), "the CA is given as a file", "write it like file:./pve-ca.pem"
 
@@ -93,13 +95,19 @@ def _literal(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
     mirrors = cluster.site.mirrors
     addresses: list[tuple[Loc, str | None]] = [
         (("image", "url"), cluster.image.url),
+        (("management", "gitops", "repo"), cluster.management.gitops.repo if cluster.management.gitops else None),
         *((("site", "mirrors", name), getattr(mirrors, name)) for name in ("k3s", "charts", "apt", "registry", "git")),
         (("site", "mirrors", "os_image", "url"), mirrors.os_image.url if mirrors.os_image else None),
         *((("site", "backend", name), value) for name, value in backend.items()),
     ]
     for loc, address in addresses:
-        if address and PASSWORD_IN_URL.search(address):
-            yield loc, "the address holds a password", "let the server know this site by its network instead"
+        if address and SECRET_IN_URL.search(address):
+            way_out = (
+                "put it into credentials, by reference"
+                if loc[-1] == "repo"
+                else "let the server know this site by its network"
+            )
+            yield loc, "the address holds a password or a token", way_out
 
 
 def _public(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -138,7 +146,9 @@ def _images(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 def _dated(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
     folders = cluster.image.url.split("/")[:-1]
-    if resolved.site.mirrors.os_image is None and (moving := next((f for f in folders if f in MOVING), None)):
+    dated = any(re.search(r"20\d\d-?[01]\d-?[0-3]\d", folder) for folder in folders)
+    moving = next((folder for folder in folders if folder in MOVING), None)
+    if resolved.site.mirrors.os_image is None and moving and not dated:
         wrong = f"below {moving}/ the image changes, and then its checksum is wrong"
         yield ("image", "url"), wrong, "the address of a dated one, like .../release-20251026/..."
 

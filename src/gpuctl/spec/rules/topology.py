@@ -6,19 +6,26 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from gpuctl.spec.forms import DOMAIN
 from gpuctl.spec.model import Cluster, Pool
 from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Loc, Rule, machines
 from gpuctl.spec.units import GIB
 
 RESERVED = ("kubernetes.io", "k8s.io", "k3s.io")
-ALLOWED = ("node.kubernetes.io/", "node-role.kubernetes.io/")
+ALLOWED = (
+    "node.kubernetes.io/",
+    "node-role.kubernetes.io/",
+    *(f"topology.kubernetes.io/{part}" for part in ("region", "zone")),
+)
+# whose labels these are, and what they decide
+OWNED = {"gpuctl.io": "gpuctl", "nvidia.com": "the GPU Operator"}
+SERVERS_ONLY = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "etcd", "master"))
 # Proxmox VE: pve-vmid
 LAST_VM_ID = 999_999_999
 # from how many workers on one control plane more of them are worth their memory
 MANY_WORKERS = 4
 WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 def _odd(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -43,7 +50,8 @@ def _names(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     nodes: dict[str, str] = {}
     for loc, prefix, machine in machines(cluster):
         if prefix in pools:
-            yield (*loc, "name"), f"the name {prefix!r} is taken", "choose another name"
+            by = " by the control planes" if prefix == "cp" else ""
+            yield (*loc, "name"), f"the name {prefix!r} is taken{by}", "choose another name"
             continue
         pools.add(prefix)
         names = [f"{prefix}{index + 1}" for index in range(machine.count)]
@@ -67,6 +75,15 @@ def _labels(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
             domain = key.partition("/")[0] if "/" in key else ""
             if f".{domain}".endswith(tuple(f".{name}" for name in RESERVED)) and not key.startswith(ALLOWED):
                 yield (*loc, "labels", key), f"the label {key} belongs to Kubernetes", "use a domain of your own"
+            elif owner := next((who for name, who in OWNED.items() if f".{domain}".endswith(f".{name}")), None):
+                yield (*loc, "labels", key), f"the label {key} belongs to {owner}", "use a domain of your own"
+            elif key in SERVERS_ONLY and isinstance(machine, Pool):
+                wrong = f"the label {key} makes control planes of workers, and notebooks stay away from those"
+                yield (*loc, "labels", key), wrong, "leave it to the control planes"
+        for number, (key, _value, _effect) in enumerate(machine.taints):
+            if key.startswith("node.kubernetes.io/"):
+                wrong = f"Kubernetes sets and removes the taint {key} itself"
+                yield (*loc, "taints", number), wrong, "a key of your own domain"
 
 
 def _single(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
@@ -118,7 +135,7 @@ def _well_formed(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
 def _malformed(key: str, value: str) -> str:
     """What Kubernetes would refuse about a key and its value; "" when nothing."""
     domain, slash, name = key.rpartition("/")
-    if slash and not DOMAIN.fullmatch(domain):
+    if slash and not re.fullmatch(DOMAIN, domain):
         return f"{domain!r} is no DNS name"
     for word in (name, value or name):
         if not WORD.fullmatch(word):
@@ -154,8 +171,8 @@ RULES = (
         "bpg/proxmox provider: disk.size, 8 by default; how much K3s needs is unverified",
     ),
     Rule(
-        "TOP-05", "error", "No labels of Kubernetes' own", "Their prefixes are reserved for its components.", _labels,
-        "Kubernetes docs: labels and selectors",
+        "TOP-05", "error", "No labels or taints of others", "Whose they are sets them too, or acts by them.", _labels,
+        "Kubernetes docs: labels and selectors, well-known labels, annotations and taints; GPU Operator documentation",
     ),
     Rule(
         "TOP-06", "warning", "Many workers have more than one control plane", "One control plane is no redundancy.",
