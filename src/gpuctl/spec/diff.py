@@ -5,6 +5,7 @@ Pools and profiles are known by their names, so that one more in front is one mo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ class Difference:
     """``field`` as `gpuctl explain` knows it, ``path`` with the pool's or profile's name in it.
 
     ``at``: where the new spec says it, or would. ``follows``: neither spec says it, its default changed with another.
+    ``less``: a number that got smaller, or went.
     """
 
     path: str
@@ -39,11 +41,12 @@ class Difference:
     new: str
     at: SpecPath
     follows: bool
+    less: bool
 
     @property
     def effect(self) -> Effect:
         found = effects()[self.field]
-        return found.coming if self.old == ABSENT else found
+        return found.coming if self.old == ABSENT else found.shrinking if self.less else found
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class _Value:
     loc: Loc
     field: str
     given: bool
+    amount: tuple[float, ...] = ()
 
 
 def diff(old: Loaded, new: Loaded) -> Diff:
@@ -86,7 +90,8 @@ def diff(old: Loaded, new: Loaded) -> Diff:
         follows = bool(was and now and not was.given and not now.given)
         # what is no longer there has no place of its own: its list or block has
         loc = one.loc if now else tuple(takewhile(lambda part: isinstance(part, str), one.loc))
-        found.append(Difference(path, one.field, old_text, new_text, new.at(loc), follows))
+        less = bool(was and was.amount and (now.amount if now else ()) < was.amount)
+        found.append(Difference(path, one.field, old_text, new_text, new.at(loc), follows, less))
     nodes, former = ({node.name: node.vm_id for node in spec.nodes} for spec in (new.resolved, old.resolved))
     owners = {vm_id: name for name, vm_id in former.items()}
     return Diff(
@@ -150,7 +155,17 @@ def _walk(part: BaseModel, path: str, field: str, loc: Loc) -> Iterator[tuple[st
                 yield f"{here}[{names[index]}]", _Value("set", (*place, index), general, given)
                 yield from _walk(one, f"{here}[{names[index]}].", f"{general}.", (*place, index))
         else:
-            yield here, _Value(_shown(value, info), place, general, given)
+            yield here, _Value(_shown(value, info), place, general, given, _amount(value))
+
+
+def _amount(value: object) -> tuple[float, ...]:
+    """What tells more from less: a number, or the minor of a release; () of anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return ()
+    if isinstance(value, str):
+        release = re.match(r"v?(\d+)\.(\d+)\.\d+", value)
+        return (float(release[1]), float(release[2])) if release else ()
+    return (float(value),)
 
 
 def _defaults(cluster: Cluster, resolved: Resolved) -> Iterator[tuple[str, str]]:

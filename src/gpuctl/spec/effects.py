@@ -42,6 +42,7 @@ class Effect:
     """``phases`` in their order; ``files`` as `gpuctl render` names them.
 
     ``adding``: words for a block or a list's item that comes, where that disturbs nothing but its change or end does.
+    ``lowering``: words for a value that gets smaller, or goes, where that is refused and growing is not.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Effect:
     phases: tuple[str, ...]
     files: tuple[str, ...]
     adding: str = ""
+    lowering: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}"
@@ -58,12 +60,17 @@ class Effect:
         """What it is when the block or item was not there before."""
         return replace(self, kind="in place", words=self.adding) if self.adding else self
 
+    @property
+    def shrinking(self) -> Effect:
+        """What it is when the new value is smaller than the old one."""
+        return replace(self, kind="refused", words=self.lowering) if self.lowering else self
+
 
 @cache
 def effects() -> dict[str, Effect]:
     """By field, written as `gpuctl explain` writes it (``nodes.pools.memory``). Groups have none of their own."""
     rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return {
-        field: Effect(kind, words, tuple(phases.split()), tuple(FILES[name] for name in files.split()), *adding)
-        for field, (kind, phases, files, words, *adding) in rows.items()
+        field: Effect(kind, words, tuple(phases.split()), tuple(FILES[name] for name in files.split()), *more)
+        for field, (kind, phases, files, words, *more) in rows.items()
     }

@@ -86,6 +86,7 @@ def explain(name: str) -> str:
     if effect := effects().get(field.name):
         lines.append(f"  changing {effect}")
         lines += [f"  adding   {effect.coming}"] if effect.adding else []
+        lines += [f"  less     {effect.shrinking}"] if effect.lowering else []
         lines.append(f"  phases   {', '.join(effect.phases) or 'none'}")
         lines.append(f"  files    {', '.join(effect.files) or 'none of those that gpuctl render writes'}")
     return "\n".join(lines)
@@ -163,6 +164,9 @@ def reference() -> str:
         effect = effects().get(field.name)
         changing = f"**{effect.kind}**: {effect.words}" if effect else ""
         changing += f"; adding it is **{effect.coming.kind}**: {effect.adding}" if effect and effect.adding else ""
+        changing += (
+            f"; less of it is **{effect.shrinking.kind}**: {effect.lowering}" if effect and effect.lowering else ""
+        )
         cells = (f"`{field.name}`", field.type, default, f"{field.text}{example}", changing)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", "## Rules", "", "| rule | severity | says | why | source |", "|---|---|---|---|---|"]

@@ -19,7 +19,7 @@ def gpuctl_diff(case: str, *options: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ["fields", "blocks"])
+@pytest.mark.parametrize("case", ["fields", "blocks", "less"])
 def test_what_differs_is_named_with_its_place_and_its_effect(case: str) -> None:
     done = gpuctl_diff(case, "--detailed-exitcode")
     assert done.stdout == (CASES / f"{case}.txt").read_text(encoding="utf-8")
