@@ -17,8 +17,8 @@ SECRET_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@|https?://[^/@\s]+@")
 HTTPS = re.compile(r"https://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:(?P<port>[0-9]{1,5}))?/?")
 # options may stand before the key
 PUBLIC_KEY = re.compile(
-    r"(.*\s)?(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
-    r" AAAA[0-9A-Za-z+/]*=*( .*)?"
+    r"(.*\s)?(?P<key>(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
+    r" AAAA[0-9A-Za-z+/]*=*)( .*)?"
 )
 # folders whose content changes under the same address
 MOVING = ("current", "latest", "daily", "release")
@@ -155,10 +155,25 @@ def _dated(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 def _keys(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
     for number, key in enumerate(cluster.ssh.authorized_keys):
-        if not PUBLIC_KEY.fullmatch(key.strip()):
-            # it may be a private one: it is not repeated
+        # it may be a private one: it is not repeated
+        wrong, way_out = "", "the line of a .pub file: ssh-ed25519 AAAA... you@there"
+        if not (parts := PUBLIC_KEY.fullmatch(key.strip())):
             wrong = "this is no public key of a kind that OpenSSH still takes"
-            yield ("ssh", "authorized_keys", number), wrong, "the line of a .pub file: ssh-ed25519 AAAA... you@there"
+        elif not _whole(parts["key"]):
+            wrong = "this public key is cut off, or of another kind than it says"
+        if wrong:
+            yield ("ssh", "authorized_keys", number), wrong, way_out
+
+
+def _whole(key: str) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+    try:
+        load_ssh_public_key(key.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _anybody(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
