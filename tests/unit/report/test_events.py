@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
@@ -41,7 +40,7 @@ def test_the_heartbeat_ends_with_its_reader() -> None:
     with suppress(OSError), os.fdopen(writing, "w") as stream:
         lines = PlainLines(stream, heartbeat=0.1)
         os.close(reading)
-        time.sleep(1.5)
+        lines._thread.join(20)
         assert not lines._thread.is_alive()
 
 
