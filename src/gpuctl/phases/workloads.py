@@ -50,12 +50,13 @@ def unready(ctx: Context, wanted: Iterable[Mapping[str, Any]], namespace: str) -
     for item in wanted:
         if item["kind"] in WORKLOADS:
             live = ctx.kubernetes.get(ctx.kubernetes.path_of(item, namespace))
-            if said := _behind(live):
+            if said := behind(live):
                 found.append(f"{item['kind']} {item['metadata']['name']} {said}")
     return found
 
 
-def _behind(live: Mapping[str, Any]) -> str:
+def behind(live: Mapping[str, Any]) -> str:
+    """How far a Deployment, DaemonSet or StatefulSet is rolled out, as ``0 of 1``; "" when it is."""
     status, spec = live.get("status") or {}, live["spec"]
     if status.get("observedGeneration", 0) < live["metadata"]["generation"]:
         return "not seen by its controller yet"

@@ -64,7 +64,7 @@ def _range(value: object) -> tuple[IPv4Address, ...]:
     low = _address(first.strip())
     if not dash:
         return (low,)
-    if last.strip().isdecimal():
+    if last.strip().isdecimal() and int(last) <= 255:
         end = f"{low.exploded.rpartition('.')[0]}.{last.strip()}"
         raise ValueError(f"{value!r} is not a range of addresses; write both whole: {low}-{end}")
     high = _address(last.strip())
@@ -105,8 +105,9 @@ def _text(example: str, pattern: str) -> WithJsonSchema:
 _IP = r"\d{1,3}(\.\d{1,3}){3}"
 _RANGE = {"type": "string", "pattern": rf"^\s*{_IP}(\s*-\s*{_IP})?\s*$"}
 
-SizeOrNone = Annotated[int, BeforeValidator(units.size), _text("8GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
-Size = Annotated[int, BeforeValidator(units.size), Field(gt=0), _text("16GiB", r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
+_SIZE = r"^\d+(\.\d+)?\s*[KMGT]i?B$"
+SizeOrZero = Annotated[int, BeforeValidator(units.size), _text("8GiB", _SIZE)]
+Size = Annotated[SizeOrZero, Field(gt=0), _text("16GiB", _SIZE)]
 Duration = Annotated[int, BeforeValidator(units.duration), Field(gt=0), _text("1h", r"^\d+\s*[smhd]$")]
 Secret = Annotated[
     SecretRef,
@@ -151,13 +152,12 @@ class Form:
     longest: int = 253
     taken: frozenset[str] = frozenset()
 
-    def has(self, value: str) -> bool:
-        """Whether a text has this form."""
-        return len(value) <= self.longest and value not in self.taken and bool(re.fullmatch(self.pattern, value))
-
     def check(self, value: object) -> object:
         """The value, unless it is a text of another form: ValueError says how it is written."""
-        if isinstance(value, str) and not self.has(value):
+        if not isinstance(value, str):
+            return value
+        fits = len(value) <= self.longest and value not in self.taken and re.fullmatch(self.pattern, value)
+        if not fits:
             longer = f" of at most {self.longest} characters" if len(value) > self.longest else ""
             raise ValueError(f"{_brief(value)} is not {self.what}{longer}; write it like {self.example}")
         return value
@@ -232,7 +232,7 @@ MountPoint = Annotated[
         1024,
     ),
 ]
-Email = Annotated[str, Form("a mail address", "ops@firm.example", r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")]
+Email = Annotated[str, Form("a mail address", "ops@firm.example", r"[^@\s:]+@[^@\s.]+(\.[^@\s.]+)+")]
 # of the server, in its own words: pve-node, pve-storage-id; an interface of Linux has 15 characters
 ProxmoxNode = Annotated[str, Form("the name of a Proxmox node", "pve", "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?", 63)]
 StorageId = Annotated[
@@ -241,9 +241,9 @@ StorageId = Annotated[
 Bridge = Annotated[str, Form("the name of a bridge", "vmbr0", "[A-Za-z][A-Za-z0-9_.-]*", 15)]
 MountOption = Annotated[str, Form("one mount option", "nfsvers=4.1", r"[^\s,]+")]
 DriverVersion = Annotated[str, Form("a driver version", "580.95.05", r"[0-9]{3,4}(\.[0-9]{1,3}){2}")]
-# what git check-ref-format takes, a little narrower: parts between slashes and dots without the characters it refuses
-_REF = r"[^\s~^:?*\[\\/.@{-][^\s~^:?*\[\\/.@{]*"
-_REF_MORE = r"[^\s~^:?*\[\\/.@{]+"
+# git check-ref-format: parts between slashes and dots, without the characters it refuses (and none with {)
+_REF = r"[^\s~^:?*\[\\/.{-][^\s~^:?*\[\\/.{]*"
+_REF_MORE = r"[^\s~^:?*\[\\/.{]+"
 GitBranch = Annotated[
     str, Form("the name of a Git branch", "main", rf"{_REF}(\.{_REF_MORE})*(/{_REF_MORE}(\.{_REF_MORE})*)*")
 ]

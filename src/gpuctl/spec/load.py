@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,10 +61,10 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
         cluster = Cluster.model_validate(value)
     except ValidationError as error:
         findings += _refused(error, value, at, findings)
-        try:
-            cluster = Cluster.model_validate(_without_unknown(value, error))
-        except ValidationError:
+        known = _read_as_known(value, error)
+        if known is None:
             return Loaded(None, tuple(sorted(findings)))
+        cluster = known
     resolved = resolve(cluster, at, (site or path).resolve().parent)
     from gpuctl.spec import rules
 
@@ -71,14 +72,25 @@ def load_text(text: str, path: Path, site: Path | None = None) -> Loaded:
     return Loaded(resolved, tuple(sorted(findings)), cluster, at)
 
 
-def _without_unknown(value: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """The same without keys that nobody knows: the rules have their say about the rest."""
-    known = copy.deepcopy(value)
-    for problem in error.errors(include_url=False, include_input=False):
-        if problem["type"] == "extra_forbidden":
-            holder = _value_at(known, problem["loc"][:-1])
-            holder.pop(problem["loc"][-1], None)
-    return known
+def _read_as_known(value: dict[str, Any], error: ValidationError) -> Cluster | None:
+    """What it is with unknown keys read as those that they resemble, else without them; None: more is wrong with it.
+
+    So the rules have their say about the rest, and say nothing of what is only misspelt.
+    """
+    problems = error.errors(include_url=False, include_input=False)
+    unknown = [tuple(problem["loc"]) for problem in problems if problem["type"] == "extra_forbidden"]
+    for renamed in (True, False):
+        known = copy.deepcopy(value)
+        for loc in unknown:
+            holder = _value_at(known, loc[:-1])
+            if not isinstance(holder, dict) or loc[-1] not in holder:
+                continue
+            content, near = holder.pop(loc[-1]), difflib.get_close_matches(str(loc[-1]), _fields_at(loc[:-1]), 1)
+            if renamed and near and near[0] not in holder:
+                holder[near[0]] = content
+        with suppress(ValidationError):
+            return Cluster.model_validate(known)
+    return None
 
 
 class _SiteOnly(BaseModel):

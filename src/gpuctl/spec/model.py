@@ -39,7 +39,7 @@ from gpuctl.spec.forms import (
     Schedule,
     Secret,
     Size,
-    SizeOrNone,
+    SizeOrZero,
     StorageId,
     Taint,
     UserName,
@@ -81,7 +81,7 @@ class Proxmox(Part):
 
 class Host(Part):
     memory: Size | None = Field(None, description="Memory of the Proxmox host, for offline checks.")
-    reserve: SizeOrNone = Field(8 << 30, description="Memory left to the host itself (ZFS cache, QEMU overhead).")
+    reserve: SizeOrZero = Field(8 << 30, description="Memory left to the host itself (ZFS cache, QEMU overhead).")
     cpus: int | None = Field(None, ge=1, description="Threads of the host.")
     storage: dict[str, Size] = Field(default_factory=dict, description="Size of storages by name.")
     gpus: int | None = Field(None, ge=0, description="NVIDIA cards in the host.")

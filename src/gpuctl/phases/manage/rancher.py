@@ -213,17 +213,12 @@ def _set_up(ctx: Context, wanted: Rancher) -> None:
     ctx.say("target", f"server-url {_url(wanted)}", phase=PHASE, target=f"rancher/{wanted.hostname}")
 
 
-def _behind(ctx: Context) -> list[str]:
-    live = ctx.kubernetes.find(DEPLOYMENT)
-    return workloads.unready(ctx, [live] if live else [], rancher.NAMESPACE)
-
-
 def _wait(ctx: Context, wanted: Rancher) -> None:
     deadline = ctx.deadline(ANSWER_SECONDS, f"waiting for {_url(wanted)}")
     watch = workloads.Watch(ctx, PHASE, rancher.NAMESPACE)
     words = ""
     for _ in deadline.ticks(1.0):
-        words = problem(ctx, wanted) or ", ".join(_behind(ctx))
+        words = problem(ctx, wanted) or workloads.behind(ctx.kubernetes.get(DEPLOYMENT))
         if not words:
             ctx.say("target", "answers", phase=PHASE, target=f"rancher/{wanted.hostname}")
             return

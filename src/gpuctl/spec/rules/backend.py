@@ -9,7 +9,8 @@ from gpuctl.spec.resolved import Resolved
 from gpuctl.spec.rules.base import Broken, Rule
 
 PLACE = ("site", "backend")
-# what each cannot do without and has no variable for; "cloud" is a block of its own in Terraform, and none of these
+# what each cannot do without and has no variable for. Not here: cloud, which is no backend, and remote, whose settings
+# are more than texts
 KNOWN: dict[str, tuple[str, ...]] = {
     "azurerm": ("container_name", "key"),
     "consul": ("path",),
@@ -18,10 +19,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "http": (),
     "kubernetes": ("secret_suffix",),
     "local": (),
-    "oci": ("bucket", "namespace"),
     "oss": ("bucket",),
     "pg": (),
-    "remote": (),
     "s3": ("bucket", "key"),
 }
 

@@ -15,12 +15,18 @@ PRIVATE = (
     "local", "lan", "internal", "intranet", "private", "corp", "home", "localdomain", "home.arpa", "localhost", "test",
     "invalid", "example",
 )  # fmt: skip
-# where nothing of the host's lies; /run and /tmp are often memory, and empty after a boot
-FREE = ("/data", "/export", "/media", "/mnt", "/scratch", "/srv", "/var/lib/gpuctl")
-# of an image for notebooks: what is not for volumes
-TAKEN = (
-    "/bin", "/boot", "/dev", "/etc", "/home/jovyan", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin",
-    "/sys", "/tmp", "/usr", "/var",
+# the host's own; /run and /tmp are often memory, and empty after a boot
+HOSTS = (
+    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp",
+    "/usr", "/var/cache", "/var/lib/cloud", "/var/lib/cni", "/var/lib/dpkg", "/var/lib/kubelet", "/var/lib/systemd",
+    "/var/log", "/var/run", "/var/tmp",
+)  # fmt: skip
+K3S = "/var/lib/rancher"
+# a notebook's: what its image and the kubelet put there, and where a volume must not even lie
+HOME = "/home/jovyan"
+IMAGES = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt/conda", "/proc", "/root", "/run", "/sbin", "/sys", "/usr",
+    "/var/run",
 )  # fmt: skip
 
 
@@ -50,21 +56,30 @@ def _inside(path: str, folder: str) -> bool:
     return PurePosixPath(path).is_relative_to(PurePosixPath(folder))
 
 
+def _conflict(path: str, kept: tuple[str, ...]) -> str:
+    """What a folder of volumes does to one of those that are kept free of them; "" when nothing."""
+    for folder in kept:
+        if _inside(folder, path):
+            return f"a volume on {path} would hide what {folder} holds"
+        if _inside(path, folder):
+            return f"{path} lies in {folder}, which is not for volumes"
+    return ""
+
+
 def _folders(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
-    storage = resolved.storage
+    storage, way_out = resolved.storage, "a folder of its own, below /mnt, /srv or /var/lib/gpuctl"
     local = storage.local.path
-    if not any(_inside(local, folder) for folder in FREE):
-        wrong = f"the volumes in {local} would lie among the host's own files, or in memory"
-        yield ("storage", "local", "path"), wrong, f"a folder below {', '.join(FREE)}"
+    # K3s' own provisioner keeps its volumes below K3S
+    if wrong := _conflict(local, HOSTS):
+        yield ("storage", "local", "path"), wrong, way_out
     if storage.scratch is None:
         return
     mount = storage.scratch.mount
     if _inside(mount, local) or _inside(local, mount):
         wrong = f"{mount} and {local} lie in each other: one class's volumes would be the other's"
         yield ("storage", "scratch", "mount"), wrong, "a folder beside it, as the defaults are"
-    elif not any(_inside(mount, folder) for folder in FREE):
-        wrong = f"the scratch disk on {mount} may hide what the host needs there"
-        yield ("storage", "scratch", "mount"), wrong, f"a folder below {', '.join(FREE)}"
+    elif wrong := _conflict(mount, (*HOSTS, K3S)):
+        yield ("storage", "scratch", "mount"), wrong, way_out
 
 
 def _notebook_mount(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
@@ -72,8 +87,8 @@ def _notebook_mount(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     if not hub or not hub.scratch:
         return
     mount = hub.scratch.mount
-    if hidden := next((folder for folder in TAKEN if _inside(folder, mount) or _inside(mount, folder)), None):
-        wrong = f"the scratch volume on {mount} would hide what the notebook has in {hidden}"
+    hides_home = f"a volume on {mount} would hide what {HOME} holds" if _inside(HOME, mount) else ""
+    if wrong := hides_home or _conflict(mount, IMAGES):
         yield ("jupyterhub", "scratch", "mount"), wrong, "a folder of its own, like /scratch"
 
 

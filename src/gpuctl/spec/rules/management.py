@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved
-from gpuctl.spec.rules.base import Broken, Rule
+from gpuctl.spec.rules.base import Broken, Loc, Rule
 from gpuctl.spec.versions import minor, order, table
 
 RANCHER = ("management", "rancher")
@@ -84,7 +84,7 @@ def _hostnames(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
     if rancher and hub and rancher.hostname == hub.hostname:
         wrong = f"Rancher and the hub are both {rancher.hostname}"
         yield (*RANCHER, "hostname"), wrong, "give each its own host name"
-    server, domain = resolved.endpoint_name.partition(":")[0], resolved.kubernetes.cluster_domain
+    server, domain = resolved.endpoint_name, resolved.kubernetes.cluster_domain
     named = [((*RANCHER, "hostname"), rancher), (("jupyterhub", "hostname"), hub)]
     for loc, name in ((loc, service.hostname) for loc, service in named if service):
         if name == server:
@@ -110,22 +110,32 @@ def _soft(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
             yield ("storage", "nfs", "mount_options", number), wrong, "hard, the default: programs wait for the server"
 
 
-def _version(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    if resolved.rancher is None:
-        return
-    wanted, kubernetes = minor(resolved.rancher.version), minor(resolved.kubernetes.version)
-    known: dict[str, list[str]] = table()["rancher_supports"]
-    given = cluster.management.rancher
-    loc = (*RANCHER, "version") if given and given.version else ("kubernetes", "version")
+def _span(resolved: Resolved) -> tuple[str, str] | None:
+    """The first and the last Kubernetes that Rancher supports; None where that is not known, as VER-04 says."""
+    known: dict[str, tuple[str, str]] = table()["rancher_supports"]
+    return known.get(minor(resolved.rancher.version)) if resolved.rancher else None
+
+
+def _unfit(resolved: Resolved, cluster: Cluster) -> Broken:
+    assert resolved.rancher
+    given, kubernetes = cluster.management.rancher, minor(resolved.kubernetes.version)
+    place: Loc = (*RANCHER, "version") if given and given.version else ("kubernetes", "version")
+    first, last = table()["rancher_supports"][minor(resolved.rancher.version)]
     fitting = table()["rancher_for"].get(kubernetes)
-    way_out = (
-        f"use {fitting}" if fitting else f"the newest that Rancher supports is {max(known.values(), key=_last)[1]}"
-    )
-    if wanted not in known:
-        return  # VER-04 says so
-    first, last = known[wanted]
-    if not order(first) <= order(kubernetes) <= order(last):
-        yield loc, f"Rancher {wanted} supports Kubernetes {first} to {last}, not {kubernetes}", way_out
+    newest = max(table()["rancher_supports"].values(), key=_last)[1]
+    way_out = f"use {fitting}" if fitting else f"the newest that Rancher supports is {newest}"
+    wrong = f"Rancher {minor(resolved.rancher.version)} supports Kubernetes {first} to {last}, not {kubernetes}"
+    return place, wrong, way_out
+
+
+def _too_new(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    if (span := _span(resolved)) and order(minor(resolved.kubernetes.version)) > order(span[1]):
+        yield _unfit(resolved, cluster)
+
+
+def _too_old(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    if (span := _span(resolved)) and order(minor(resolved.kubernetes.version)) < order(span[0]):
+        yield _unfit(resolved, cluster)
 
 
 def _last(span: list[str]) -> tuple[int, ...]:
@@ -163,7 +173,11 @@ RULES = (
         "kubernetes.io/docs/concepts/services-networking/ingress: name based virtual hosting",
     ),
     Rule(
-        "MGT-R8", "error", "Rancher fits Kubernetes", "SUSE tests release lines together.", _version,
+        "MGT-R8", "error", "Kubernetes is not too new for Rancher", "Helm would refuse its chart.", _too_new,
+        "kubeVersion of Rancher's charts; SUSE Rancher support matrix; spec/versions.yaml",
+    ),
+    Rule(
+        "MGT-R12", "warning", "Kubernetes is not too old for Rancher", "SUSE tests release lines together.", _too_old,
         "SUSE Rancher support matrix; spec/versions.yaml",
     ),
     Rule(

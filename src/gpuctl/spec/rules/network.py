@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from gpuctl.spec.model import Cluster
@@ -61,26 +62,18 @@ def _inside(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
             yield loc, f"{what} {address} is the network's own or its broadcast address", "choose another address"
 
 
-def _unique(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+def _unique(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
     seen: dict[IPv4Address, str] = {}
     all_of_them = list(_addresses(cluster))
     if cluster.storage.nfs:
         all_of_them.append((("storage", "nfs", "server"), "the NFS server", cluster.storage.nfs.server))
-    if server := _proxmox(cluster):
+    with suppress(ValueError):  # the endpoint has a name
+        server = IPv4Address(resolved.endpoint_name)
         all_of_them.append((("site", "proxmox", "endpoint"), "the Proxmox server", server))
     for loc, what, address in all_of_them:
         if address in seen and not {what, seen[address]} <= OTHERS:
             yield loc, f"{what} has the address {address} of {seen[address]}", "give each its own address"
         seen.setdefault(address, what)
-
-
-def _proxmox(cluster: Cluster) -> IPv4Address | None:
-    """The server's address, where the endpoint has no name."""
-    host = cluster.site.proxmox.endpoint.removeprefix("https://").partition("/")[0].partition(":")[0]
-    try:
-        return IPv4Address(host)
-    except ValueError:
-        return None
 
 
 def _disjoint(_: Resolved, cluster: Cluster) -> Iterator[Broken]:

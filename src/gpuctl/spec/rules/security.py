@@ -12,9 +12,9 @@ from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SecretRef
 from gpuctl.spec.rules.base import Broken, Loc, Rule
 
-# a user name alone may be a token: that is how Git hosts take them; of ssh it is one
-SECRET_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@|https?://[^/@\s]+@")
-HTTPS = re.compile(r"https://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:(?P<port>[0-9]{1,5}))?/?")
+# Git hosts take a token in the place of the user's name, which is much shorter
+SECRET_IN_URL = re.compile(r"\w+://[^/@\s]*:[^/@\s]+@|https?://[^/@\s]{20,}@")
+HTTPS = re.compile(r"https://[A-Za-z0-9_]([-A-Za-z0-9._]*[A-Za-z0-9_])?(:(?P<port>[0-9]{1,5}))?/?")
 # options may stand before the key
 PUBLIC_KEY = re.compile(
     r"(.*\s)?(?P<key>(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
@@ -32,7 +32,11 @@ def _https(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
         yield place, f"{endpoint!r} does not start with https://", "https://pve.example:8006"
     elif not (parts := HTTPS.fullmatch(endpoint)) or int(parts["port"] or 443) > 65535:
         # it may hold a password: it is not repeated
-        yield place, "the endpoint is more, or less, than a host and a port", "only https://HOST:PORT"
+        yield (
+            place,
+            "the endpoint is not just a host (a name or an IPv4 address) and a port",
+            "https://pve.example:8006",
+        )
     if cluster.site.proxmox.ca is not None and not cluster.site.proxmox.ca.startswith("file:"):
         yield ("site", "proxmox", "ca"), "the CA is given as a file", "write it like file:./pve-ca.pem"
 
@@ -171,7 +175,7 @@ def _whole(key: str) -> bool:
 
     try:
         load_ssh_public_key(key.encode())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # the last: of a point it cannot read
         return False
     return True
 

@@ -18,8 +18,18 @@ ALLOWED = (
     "node-role.kubernetes.io/",
     *(f"topology.kubernetes.io/{part}" for part in ("region", "zone")),
 )
-# whose labels these are, and what they decide
-OWNED = {"gpuctl.io": "gpuctl", "nvidia.com": "the GPU Operator"}
+# how the labels begin that somebody else writes (the Operator's switches, nvidia.com/gpu.deploy.*, are the operator's)
+_NVIDIA = (
+    "cuda.",
+    "device-plugin.config",
+    "gpu.count",
+    "gpu.memory",
+    "gpu.present",
+    "gpu.product",
+    "gpu.replicas",
+    "mig",
+)
+OWNED = {"gpuctl.io/": "gpuctl", **{f"nvidia.com/{name}": "gpuctl and the GPU Operator" for name in _NVIDIA}}
 SERVERS_ONLY = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "etcd", "master"))
 # Proxmox VE: pve-vmid
 LAST_VM_ID = 999_999_999
@@ -75,7 +85,7 @@ def _labels(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
             domain = key.partition("/")[0] if "/" in key else ""
             if f".{domain}".endswith(tuple(f".{name}" for name in RESERVED)) and not key.startswith(ALLOWED):
                 yield (*loc, "labels", key), f"the label {key} belongs to Kubernetes", "use a domain of your own"
-            elif owner := next((who for name, who in OWNED.items() if f".{domain}".endswith(f".{name}")), None):
+            elif owner := next((who for start, who in OWNED.items() if key.startswith(start)), None):
                 yield (*loc, "labels", key), f"the label {key} belongs to {owner}", "use a domain of your own"
             elif key in SERVERS_ONLY and isinstance(machine, Pool):
                 wrong = f"the label {key} makes control planes of workers, and notebooks stay away from those"
