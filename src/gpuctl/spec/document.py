@@ -50,6 +50,8 @@ class Document:
     values: dict[Loc, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Loc, tuple[int, int]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    # the nodes that have been met: one that is met again is an alias
+    met: set[int] = field(default_factory=set, repr=False)
 
     def at(self, loc: Loc, *, key: bool = False) -> SpecPath:
         """The position of a value (or its key); of the nearest parent for what is not there."""
@@ -122,6 +124,7 @@ def _build(node: Any, loc: Loc, document: Document, budget: Iterator[int], above
         document.refuse(loc, "SPEC-01", "nested too deeply", "write it without aliases")
         return None
     inside = above | {id(node)}
+    document.met.add(id(node))
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, loc, document)
     if isinstance(node, yaml.SequenceNode):
@@ -146,7 +149,10 @@ def _build(node: Any, loc: Loc, document: Document, budget: Iterator[int], above
             )
             continue
         document.keys[here] = place
+        alias = id(value_node) in document.met
         found[str(key)] = _build(value_node, here, document, budget, inside)
+        if alias:  # its mark is the anchor's, and the fault may be this key's alone
+            document.values[here] = place
     return found
 
 
