@@ -23,6 +23,7 @@ from gpuctl.spec.explain import unit_of
 from gpuctl.spec.load import Loaded
 from gpuctl.spec.model import Cluster
 from gpuctl.spec.resolved import Resolved, SpecPath
+from gpuctl.spec.versions import minor, order
 
 ABSENT = "unset"
 
@@ -163,8 +164,7 @@ def _amount(value: object) -> tuple[float, ...]:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return ()
     if isinstance(value, str):
-        release = re.match(r"v?(\d+)\.(\d+)\.\d+", value)
-        return (float(release[1]), float(release[2])) if release else ()
+        return order(minor(value)) if re.match(r"v?\d+\.\d+\.\d+", value) else ()
     return (float(value),)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -135,14 +135,17 @@ def _field(name: str) -> Described:
     every = {field.name: field for field in described()}
     # a place in a spec names its field too: nodes.pools[0].memory
     place = "".join(re.sub(r"\[[^\]]*\]", "", name).split())
-    # a key of the operator's own belongs to the mapping that holds it
-    holders = (held for held in every.values() if held.type == "mapping" and place.startswith(f"{held.name}."))
-    mapping = next((held for held in holders if not holds(held.name)), None)
-    field = every.get(place, mapping)
+    field = every.get(place) or _holder(place, every)
     if field is None:
         near = difflib.get_close_matches(name, [*every, *(rule.id for rule in described_rules())], 3)
         raise KeyError(f"there is no field or rule {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
     return field
+
+
+def _holder(place: str, every: Mapping[str, Described]) -> Described | None:
+    """The mapping that a key of the operator's own belongs to."""
+    above = (held for held in every.values() if held.type == "mapping" and place.startswith(f"{held.name}."))
+    return next((held for held in above if not holds(held.name)), None)
 
 
 def reference() -> str:

@@ -79,15 +79,15 @@ def _read_as_known(value: dict[str, Any], error: ValidationError) -> Cluster | N
     """
     problems = error.errors(include_url=False, include_input=False)
     unknown = [tuple(problem["loc"]) for problem in problems if problem["type"] == "extra_forbidden"]
-    for renamed in (True, False):
+    for renamed in (True, False) if unknown else ():
         known = copy.deepcopy(value)
         for loc in unknown:
             holder = _value_at(known, loc[:-1])
             if not isinstance(holder, dict) or loc[-1] not in holder:
                 continue
-            content, near = holder.pop(loc[-1]), difflib.get_close_matches(str(loc[-1]), _fields_at(loc[:-1]), 1)
-            if renamed and near and near[0] not in holder:
-                holder[near[0]] = content
+            content, near = holder.pop(loc[-1]), _resembled(loc)
+            if renamed and near and near not in holder:
+                holder[near] = content
         with suppress(ValidationError):
             return Cluster.model_validate(known)
     return None
@@ -162,9 +162,8 @@ def _finding(problem: Any, value: Any, at: Any) -> Finding:
 
         if refused := refusal(loc[-1]):
             return Finding(at(loc, key=True), "error", "SPEC-07", *refused)
-        known = _fields_at(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), known, 1)
-        fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        near = _resembled(loc)
+        fix = f"did you mean {near}?" if near else f"known here: {', '.join(_fields_at(loc[:-1]))}"
         return Finding(at(loc, key=True), "error", "SPEC-04", f"unknown key {loc[-1]!r}", fix)
     if kind == "missing":
         return Finding(at(loc), "error", "SPEC-05", "this key is missing", f"see gpuctl explain {_general(loc)}")
@@ -198,6 +197,11 @@ def _value_at(value: Any, loc: Loc) -> Any:
 
 def _general(loc: Loc) -> str:
     return ".".join(str(part) for part in loc if isinstance(part, str))
+
+
+def _resembled(loc: Loc) -> str:
+    """The key known there that an unknown one is nearest to; "" when none is near."""
+    return next(iter(difflib.get_close_matches(str(loc[-1]), _fields_at(loc[:-1]), 1)), "")
 
 
 def _fields_at(loc: Loc) -> list[str]:

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
-from itertools import islice
 
 import yaml
 
 from gpuctl.run.errors import Exit, GpuctlError
+from gpuctl.spec.model import Kubernetes
 from gpuctl.spec.units import GIB
 from gpuctl.spec.versions import gpu_model
 
@@ -233,14 +233,12 @@ def _vm_id_base(answers: Answers, server: Server) -> int:
 
 def _ranges(lan: IPv4Network) -> str:
     """Those of pods and Services, where the LAN lies in the usual ones."""
-    if not any(lan.overlaps(usual) for usual in (IPv4Network("10.42.0.0/16"), IPv4Network("10.43.0.0/16"))):
-        return ""
-    free = (
-        (pods, services)
-        for pods, services in (("172.20.0.0/16", "172.21.0.0/16"), ("192.168.0.0/17", "192.168.128.0/17"))
-        if not any(lan.overlaps(IPv4Network(one)) for one in (pods, services))
-    )
-    return "".join(f", pod_cidr: {pods}, service_cidr: {services}" for pods, services in islice(free, 1))
+    usual = [Kubernetes.model_fields[name].default for name in ("pod_cidr", "service_cidr")]
+    if any(lan.overlaps(network) for network in usual):
+        for pods, services in (("172.20.0.0/16", "172.21.0.0/16"), ("192.168.0.0/17", "192.168.128.0/17")):
+            if not any(lan.overlaps(IPv4Network(one)) for one in (pods, services)):
+                return f", pod_cidr: {pods}, service_cidr: {services}"
+    return ""
 
 
 def _network(cidr: str) -> IPv4Network:

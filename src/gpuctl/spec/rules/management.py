@@ -94,9 +94,15 @@ def _hostnames(resolved: Resolved, _: Cluster) -> Iterator[Broken]:
             yield loc, wrong, "a domain that is nobody's, as cluster.local is, or another host name"
 
 
-def _mount_options(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
+def _options(cluster: Cluster) -> Iterator[tuple[Loc, str]]:
+    """The mount options of NFS with their places."""
     for number, option in enumerate(cluster.storage.nfs.mount_options if cluster.storage.nfs else ()):
-        loc, (name, _, value) = ("storage", "nfs", "mount_options", number), option.partition("=")
+        yield ("storage", "nfs", "mount_options", number), option
+
+
+def _writable(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
+    for loc, option in _options(cluster):
+        name, _equals, value = option.partition("=")
         if name == "ro":
             yield loc, "nobody could write to a volume that is mounted read-only", "remove it"
         elif name in ("nfsvers", "vers") and value not in NFS_VERSIONS:
@@ -104,10 +110,10 @@ def _mount_options(resolved: Resolved, cluster: Cluster) -> Iterator[Broken]:
 
 
 def _soft(_: Resolved, cluster: Cluster) -> Iterator[Broken]:
-    for number, option in enumerate(cluster.storage.nfs.mount_options if cluster.storage.nfs else ()):
+    for loc, option in _options(cluster):
         if option == "soft":
             wrong = "with soft, what a notebook writes while the server is away may be lost without an error"
-            yield ("storage", "nfs", "mount_options", number), wrong, "hard, the default: programs wait for the server"
+            yield loc, wrong, "hard, the default: programs wait for the server"
 
 
 def _span(resolved: Resolved) -> tuple[str, str] | None:
@@ -182,7 +188,7 @@ RULES = (
     ),
     Rule(
         "MGT-R10", "error", "NFS volumes can be mounted and written", "Notebooks would not start, or not save.",
-        _mount_options, "nfs(5), mount options: vers, and mount(8): ro",
+        _writable, "nfs(5), mount options: vers, and mount(8): ro",
     ),
     Rule(
         "MGT-R11", "warning", "NFS mounts wait for their server", "Work would be lost.", _soft,
