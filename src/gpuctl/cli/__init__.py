@@ -33,7 +33,10 @@ from gpuctl.cli import (
     verify,
     version,
 )
-from gpuctl.run.errors import GpuctlError
+from gpuctl.run.errors import Exit, GpuctlError
+
+# of an output: its terminal is gone, or the disk below its file is full
+UNWRITABLE = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="gpuctl",
@@ -91,16 +94,23 @@ def _shown(error: GpuctlError) -> str:
 def main() -> None:
     """Run the command line; every error is rendered here and nowhere else."""
     try:
-        app()
+        _run()
     except GpuctlError as error:
         if os.environ.get("GPUCTL_DEBUG"):
             raise
         _end(error)
+    except BrokenPipeError:
+        _leave(Exit.FAILED)  # the reader of our output went away; nothing to tell it
     except Exception as error:  # the last resort, so that a bug is one line and not a wall
         if os.environ.get("GPUCTL_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.errno == errno.EIO and error.filename is None:
-            _end(GpuctlError("the output was cut off: its terminal is gone"))
+        if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:
+            _end(
+                GpuctlError(
+                    f"the output cannot be written: {error.strerror}",
+                    next="make room or write it elsewhere, then the same command again",
+                )
+            )
         bug = GpuctlError(
             f"internal error: {type(error).__name__}: {error}",
             cause="a bug in gpuctl",
@@ -109,14 +119,26 @@ def main() -> None:
         _end(bug)
 
 
+def _run() -> None:
+    try:
+        app()
+    except SystemExit:
+        sys.stdout.flush()  # at the interpreter's end nobody could say what went wrong
+        raise
+
+
 def _end(error: GpuctlError) -> NoReturn:
     """Say it and exit with its code, whether or not somebody can read it."""
     with suppress(OSError):
         print(_shown(error), file=sys.stderr, flush=True)
+    _leave(error.exit_code)
+
+
+def _leave(code: Exit) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             # what is left of it would fail again at the interpreter's end, and change the exit code
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(int(error.exit_code))
+    sys.exit(int(code))

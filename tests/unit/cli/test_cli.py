@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -159,3 +160,15 @@ def test_the_documented_spec_reference_is_the_generated_one() -> None:
     done = gpuctl("explain", "--markdown")
     assert done.returncode == 0
     assert done.stdout == (ROOT / "docs/spec.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_the_output_is_said_as_such(unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpuctl", "validate", "examples/homelab.yaml"],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.stderr.splitlines()[0] == "error: the output cannot be written: No space left on device"
+    assert done.returncode == 1
